@@ -1,0 +1,55 @@
+//! Every bound of the product, with its unit and its reason. Nothing in here is configuration: what an
+//! administrator may turn lives in the part's `Options`, with its default there.
+
+use std::time::Duration;
+
+/// Bytes in a block of a body. Small enough to heal over a thin WAN in a second, large enough that a
+/// 5 GiB package is 5,000 files and not 80,000.
+pub const BLOCK_BYTES: u64 = 1 << 20;
+
+/// Bytes in a piece: what is read, checked and handed to a connection at once. Bounds the memory of a
+/// reader; a block has eight.
+pub const PIECE_BYTES: usize = 128 << 10;
+
+/// Bodies up to this many bytes live in their index record: a file each would cost 4 KiB and an inode.
+pub const INLINE_BYTES: u64 = 16 << 10;
+
+/// Bytes of a request or reply head from an agent's side. Real agents stay under 2 KiB.
+pub const HEAD_BYTES: usize = 16 << 10;
+
+/// Header fields in a request head; hyper answers 431 beyond it.
+pub const HEAD_FIELDS: usize = 64;
+
+/// Bytes of a request target.
+pub const TARGET_BYTES: usize = 4 << 10;
+
+/// Bytes of an upstream reply head: third-party servers are more talkative than agents.
+pub const UPSTREAM_HEAD_BYTES: usize = 32 << 10;
+
+/// Largest body length that is believed at all: 1 TiB. Beyond it a length is an attack or a mistake.
+pub const BODY_BYTES: u64 = 1 << 40;
+
+/// Ranges in one request after merging; more are answered with the whole body (RFC 9110 §14.2 allows it).
+pub const RANGES: usize = 16;
+
+/// Redirects followed within the configured hosts.
+pub const REDIRECTS: usize = 3;
+
+/// Readers of a fill are woken when this many new bytes wait for them …
+pub const WAKE_BYTES: usize = 64 << 10;
+
+/// … or when the oldest of them has waited this long. Per packet would cost a wake-up per agent and packet.
+pub const WAKE_AFTER: Duration = Duration::from_millis(10);
+
+/// Bytes of overlap fetched again and compared when a body is resumed on a connection or upstream other
+/// than the one that began it. Catches mirrors that have another file of the same size.
+pub const OVERLAP_BYTES: u64 = 16 << 10;
+
+/// A range this far ahead of a fill opens a lane of its own; nearer ones are cheaper to wait for.
+pub const LANE_AHEAD_BYTES: u64 = 4 << 20;
+
+/// Lanes of one fill, the first included.
+pub const LANES: usize = 3;
+
+/// Sealed blocks of a running fill that stay in its own memory: readers near the front never touch the disk.
+pub const FILL_RECENT_BLOCKS: usize = 2;

@@ -1,0 +1,6 @@
+//! The leaf: values that every part needs and that need nothing themselves.
+
+pub mod clock;
+pub mod digest;
+pub mod limits;
+pub mod size;

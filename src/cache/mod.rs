@@ -1,0 +1,11 @@
+//! What the cache knows and decides, without doing anything: keys, entries, records, verdicts.
+
+mod entry;
+mod key;
+mod prepared;
+mod record;
+
+pub use entry::{Block, Entry, EntryBody, PieceSums};
+pub use key::Key;
+pub use prepared::Prepared;
+pub use record::{BodyMap, Head, RECORD_VERSION, Record, RecordError};

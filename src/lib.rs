@@ -1,0 +1,11 @@
+//! waypost: the update handler of a branch office.
+//!
+//! Every file crosses the WAN once, is verified, and streams to every agent while it arrives. The map:
+//!
+//! - leaf: [`base`]
+//! - pure rules: [`cache`]
+//!
+//! Arrows point down only; `tests/source.rs` keeps them.
+
+pub mod base;
+pub mod cache;
