@@ -159,7 +159,8 @@ impl Entry {
             // Digest, checksums of eight pieces, and their boxes.
             EntryBody::Blocks(blocks) => blocks.len() * 160,
         };
-        let headers: usize = self.head.headers.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+        let headers: usize =
+            self.head.headers.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
         u32::try_from(body + 2 * headers + self.key.as_str().len() + 512).unwrap_or(u32::MAX)
     }
 }
@@ -189,7 +190,8 @@ mod tests {
     #[test]
     fn uses_reach_the_index_only_now_and_then() {
         let head = Head { received_at: Timestamp(1_000), ..Head::default() };
-        let entry = Entry::new(Key::new("r", "/x", None), head, 0, Digest::of(b""), EntryBody::Inline(Bytes::new()));
+        let entry =
+            Entry::new(Key::new("r", "/x", None), head, 0, Digest::of(b""), EntryBody::Inline(Bytes::new()));
         assert!(!entry.note_use(Timestamp(1_500), 1_000));
         assert!(entry.note_use(Timestamp(2_000), 1_000));
         assert!(!entry.note_use(Timestamp(2_100), 1_000));

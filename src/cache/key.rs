@@ -15,7 +15,8 @@ pub struct Key(Arc<str>);
 impl Key {
     /// The key of `path` (canonical, with its leading slash) in `repository`.
     pub fn new(repository: &str, path: &str, query: Option<&str>) -> Self {
-        let mut text = String::with_capacity(repository.len() + path.len() + 1 + query.map_or(0, str::len) + 1);
+        let mut text =
+            String::with_capacity(repository.len() + path.len() + 1 + query.map_or(0, str::len) + 1);
         text.push_str(repository);
         text.push(':');
         text.push_str(path);

