@@ -3,9 +3,11 @@
 //! Every file crosses the WAN once, is verified, and streams to every agent while it arrives. The map:
 //!
 //! - leaf: [`base`]
-//! - pure rules: [`cache`]
+//! - pure rules: [`protocol`], [`repository`], [`cache`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
 
 pub mod base;
 pub mod cache;
+pub mod protocol;
+pub mod repository;

@@ -4,6 +4,7 @@ mod entry;
 mod key;
 mod prepared;
 mod record;
+pub mod verdict;
 
 pub use entry::{Block, Entry, EntryBody, PieceSums};
 pub use key::Key;

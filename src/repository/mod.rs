@@ -1,0 +1,3 @@
+//! What a repository is, as rules: pure.
+
+pub mod rules;
