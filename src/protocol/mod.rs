@@ -1,0 +1,3 @@
+//! Pure HTTP rules: no async, no I/O, no clock.
+
+pub mod reply;
