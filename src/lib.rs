@@ -3,11 +3,14 @@
 //! Every file crosses the WAN once, is verified, and streams to every agent while it arrives. The map:
 //!
 //! - leaf: [`base`]
-//! - pure rules: [`protocol`], [`repository`], [`cache`]
+//! - pure rules: [`protocol`], [`cache`]
+//! - adapters: [`upstream`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
 
 pub mod base;
 pub mod cache;
 pub mod protocol;
-pub mod repository;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
+pub mod upstream;

@@ -1,10 +1,3 @@
-//! The rules of HTTP as this product applies them: facts in, decisions out. No async, I/O, locks or clock here.
+//! Pure HTTP rules: no async, no I/O, no clock.
 
-pub mod cache_status;
-pub mod freshness;
-pub mod headers;
-pub mod multipart;
-pub mod range;
-pub mod request;
-pub mod target;
-pub mod validators;
+pub mod reply;

@@ -1,0 +1,3 @@
+//! Doubles for tests. Never in a release binary.
+
+pub mod content;

@@ -1,0 +1,20 @@
+//! The way up: one HTTP/1.1 client per upstream, with health, and the gate that refuses replies that lie.
+//!
+//! [`Upstream::fetch`] asks and reports the outcome to the upstream's [`Health`] by itself; [`Sources`] says whom to ask next.
+//! A connection goes back to its pool only when a truthful reply was read to its announced end.
+
+mod ask;
+mod client;
+mod error;
+mod health;
+mod options;
+mod reply;
+mod sources;
+
+pub use ask::{Ask, Span};
+pub use client::{Permit, Upstream};
+pub use error::{BodyError, FetchError, RedirectProblem, TlsProblem};
+pub use health::{Health, State, Trouble};
+pub use options::{Options, Trust, UpstreamError};
+pub use reply::Reply;
+pub use sources::Sources;
