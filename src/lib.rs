@@ -3,14 +3,11 @@
 //! Every file crosses the WAN once, is verified, and streams to every agent while it arrives. The map:
 //!
 //! - leaf: [`base`]
-//! - pure rules: [`protocol`], [`cache`]
-//! - adapters: [`upstream`]
+//! - pure rules: [`cache`]
+//! - adapters: [`store`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
 
 pub mod base;
 pub mod cache;
-pub mod protocol;
-#[cfg(any(test, feature = "testkit"))]
-pub mod testkit;
-pub mod upstream;
+pub mod store;
