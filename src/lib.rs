@@ -4,8 +4,11 @@
 //!
 //! - leaf: [`base`]
 //! - pure rules: [`cache`]
+//! - what an administrator says: [`config`], [`cli`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
 
 pub mod base;
 pub mod cache;
+pub mod cli;
+pub mod config;
