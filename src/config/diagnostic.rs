@@ -64,8 +64,6 @@ pub struct Diagnostic {
     pub message: String,
     /// Bytes of the file; `None` when the file could not be read at all.
     pub span: Option<Range<usize>>,
-    /// A few words at the caret.
-    pub label: Option<String>,
     /// What to do: the allowed range, the key that was probably meant.
     pub help: Option<String>,
     /// Another place that belongs to it.
@@ -80,7 +78,6 @@ impl Diagnostic {
             code,
             message: message.into(),
             span: Some(span),
-            label: None,
             help: None,
             related: None,
         }
@@ -89,13 +86,6 @@ impl Diagnostic {
     /// A warning at `span`.
     pub(super) fn warning(code: Code, span: Range<usize>, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, span, message) }
-    }
-
-    /// The same with words at the caret.
-    #[must_use]
-    pub(super) fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = Some(label.into());
-        self
     }
 
     /// The same with advice.
@@ -131,11 +121,21 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Findings about `text`, which people know as `file`; sorts them by place.
-    pub(super) fn new(file: &str, text: &str, mut list: Vec<Diagnostic>) -> Self {
+    /// Findings about `text`, which people know as `file`; sorts them by place. What stands in `secrets` is
+    /// replaced by stars of the same length, so that places stay what they are.
+    pub(super) fn new(file: &str, text: &str, mut list: Vec<Diagnostic>, secrets: &[Range<usize>]) -> Self {
         list.sort_by_key(|found| {
             (found.span.as_ref().map_or(0, |span| span.start), found.severity, found.message.clone())
         });
+        let mut text = text.to_owned();
+        for span in secrets {
+            if let Some(secret) = text.get(span.clone()) {
+                // Stars for bytes: a line feed in a secret stays, for the lines to stay.
+                let stars: String =
+                    secret.bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
+                text.replace_range(span.clone(), &stars);
+            }
+        }
         Self { file: file.into(), text: text.into(), list }
     }
 
@@ -223,7 +223,7 @@ mod tests {
         let text = "a = 1\nä = 2\n";
         let at = text.find('=').map_or(0, |first| text[first + 1..].find('=').expect("two") + first + 1);
         let found = Diagnostic::error(Code::BadValue, at..at + 1, "no");
-        let all = Diagnostics::new("x.toml", text, vec![found]);
+        let all = Diagnostics::new("x.toml", text, vec![found], &[]);
         let position = all.iter().next().and_then(|found| all.position(found));
         assert_eq!(position, Some(Position { line: 2, column: 3 }));
     }
@@ -233,7 +233,7 @@ mod tests {
         let text = "one\ntwo\n";
         let later = Diagnostic::warning(Code::NoEffect, 4..7, "later");
         let first = Diagnostic::error(Code::BadValue, 0..3, "first");
-        let all = Diagnostics::new("x.toml", text, vec![later, first]);
+        let all = Diagnostics::new("x.toml", text, vec![later, first], &[]);
         assert_eq!(all.iter().map(|found| found.message.as_str()).collect::<Vec<_>>(), ["first", "later"]);
         assert_eq!((all.errors(), all.warnings()), (1, 1));
     }

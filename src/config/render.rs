@@ -27,9 +27,8 @@ fn group<'a>(file: &'a str, text: &'a str, found: &'a Diagnostic) -> Group<'a> {
     };
     let mut group = Group::with_title(level.primary_title(found.message.as_str()));
     if let Some(span) = &found.span {
-        let mut snippet = Snippet::source(text).path(file).annotation(
-            AnnotationKind::Primary.span(within(text, span)).label(found.label.as_deref()),
-        );
+        let mut snippet =
+            Snippet::source(text).path(file).annotation(AnnotationKind::Primary.span(within(text, span)));
         if let Some(related) = &found.related {
             let there = AnnotationKind::Context.span(within(text, &related.span));
             snippet = snippet.annotation(there.label(related.label.as_str()));
