@@ -4,10 +4,11 @@
 //!
 //! - leaf: [`base`]
 //! - pure rules: [`cache`]
-//! - adapters: [`store`]
+//! - what an administrator says: [`config`], [`cli`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
 
 pub mod base;
 pub mod cache;
-pub mod store;
+pub mod cli;
+pub mod config;

@@ -53,3 +53,9 @@ pub const LANES: usize = 3;
 
 /// Sealed blocks of a running fill that stay in its own memory: readers near the front never touch the disk.
 pub const FILL_RECENT_BLOCKS: usize = 2;
+
+/// Bytes of a certificate, key or token file. A chain is a few KiB, a bundle of all public roots 250 KiB.
+pub const CREDENTIAL_BYTES: u64 = 1 << 20;
+
+/// Bytes of a configuration file. A thousand repositories fit; a log or an image given by mistake does not.
+pub const CONFIG_BYTES: u64 = 4 << 20;

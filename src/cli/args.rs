@@ -1,0 +1,183 @@
+//! What can be said on the command line. Types only, so that completions and manual pages can be made from them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::base::size::{QuantityError, parse_rate, parse_size};
+
+/// The whole command line.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "waypost",
+    version,
+    about = "The update handler of a branch office: every file crosses the WAN once",
+    long_about = "The update handler of a branch office: every file crosses the WAN once, is verified, and \
+                  streams to every agent while it is still arriving.",
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "Examples:\n  \
+                  waypost demo\n  \
+                  waypost serve -c waypost.toml"
+)]
+pub struct Cli {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// Configuration file
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "WAYPOST_CONFIG",
+        default_value = "/etc/waypost/waypost.toml"
+    )]
+    pub config: PathBuf,
+    /// Say more; twice says everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// Say errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Colours in output
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        env = "WAYPOST_COLOR",
+        value_enum,
+        default_value = "auto"
+    )]
+    pub color: Color,
+}
+
+/// When output has colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Show the whole story on this machine, with made-up files: nothing to prepare
+    Demo(DemoArgs),
+    /// Run a node
+    Serve(ServeArgs),
+    /// Check a configuration, or begin one
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// `waypost serve`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                        waypost serve -c waypost.toml\n  \
+                        waypost serve -c /etc/waypost/waypost.toml --check")]
+pub struct ServeArgs {
+    /// Check the configuration and exit
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `waypost config …`
+#[derive(Clone, Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+                        waypost config check waypost.toml\n  \
+                        waypost config init --role branch > waypost.toml")]
+pub enum ConfigCommand {
+    /// Check a file and print all problems in one run
+    Check(ConfigCheckArgs),
+    /// Print a commented configuration to begin with
+    Init(ConfigInitArgs),
+}
+
+/// `waypost config check`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                        waypost config check waypost.toml\n  \
+                        waypost config check --json --deny-warnings waypost.toml")]
+pub struct ConfigCheckArgs {
+    /// The file, instead of the one of --config
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Print the findings as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Fail on warnings too
+    #[arg(long)]
+    pub deny_warnings: bool,
+}
+
+/// `waypost config init`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                        waypost config init --role branch > waypost.toml\n  \
+                        waypost config init --role hq | less")]
+pub struct ConfigInitArgs {
+    /// Where the node will stand
+    #[arg(long, value_enum)]
+    pub role: Role,
+}
+
+/// Where a node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// In a branch office, behind a thin line
+    Branch,
+    /// Between headquarters and branches
+    Region,
+    /// At headquarters: the master of a directory
+    Hq,
+}
+
+/// `waypost demo`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                        waypost demo\n  \
+                        waypost demo --agents 200 --size 50MiB --wan 100Mbit/s --keep")]
+pub struct DemoArgs {
+    /// Agents that fetch at the same moment, 1 to 2000
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = agents)]
+    pub agents: usize,
+    /// Bytes of the largest package
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
+    pub size: u64,
+    /// Speed of the WAN, in bytes a second here
+    #[arg(long, value_name = "RATE", default_value = "20Mbit/s", value_parser = rate)]
+    pub wan: u64,
+    /// Leave the handler running at the end, with `curl` lines to try
+    #[arg(long)]
+    pub keep: bool,
+    /// The handler's port [default: the kernel chooses]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+}
+
+fn agents(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (1..=2_000).contains(&number) { Ok(number) } else { Err("allowed: 1 to 2000".to_owned()) }
+}
+
+fn size(text: &str) -> Result<u64, QuantityError> {
+    parse_size(text)
+}
+
+fn rate(text: &str) -> Result<u64, QuantityError> {
+    parse_rate(text)
+}

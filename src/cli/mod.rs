@@ -1,0 +1,115 @@
+//! The command line: one file a subcommand, no logic beyond talking and printing. stdout is data, stderr is talk.
+
+mod args;
+mod config_check;
+mod config_init;
+mod exit;
+mod serve;
+mod talk;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+pub use args::{
+    Cli, Color, Command, ConfigCheckArgs, ConfigCommand, ConfigInitArgs, DemoArgs, GlobalArgs, Role,
+    ServeArgs,
+};
+pub use config_init::sample;
+pub use exit::Exit;
+
+use crate::config::CheckedConfig;
+
+/// What the commands start. Handed in by the binary, so that the command line need not know the application.
+#[derive(Clone, Copy, Debug)]
+pub struct Starters {
+    /// Runs a node until it is told to stop.
+    pub serve: fn(CheckedConfig) -> anyhow::Result<ExitCode>,
+    /// Runs the demonstration.
+    pub demo: fn(DemoArgs) -> anyhow::Result<ExitCode>,
+}
+
+/// Parses `words` (the first is the program's name), does what they say, and tells how it ended.
+pub fn main(words: impl IntoIterator<Item = impl Into<OsString> + Clone>, starters: Starters) -> ExitCode {
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        // Help and version come this way as well: to stdout and with success.
+        Err(told) => {
+            let _ = told.print();
+            return if told.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    run(cli, starters)
+}
+
+/// Does what `cli` says. An error is told with its causes on stderr.
+pub fn run(cli: Cli, starters: Starters) -> ExitCode {
+    talk::choose_color(cli.global.color);
+    let ended = match cli.command {
+        Command::Demo(args) => (starters.demo)(args),
+        Command::Serve(args) => serve::run(&args, &cli.global, starters),
+        Command::Config(ConfigCommand::Check(args)) => {
+            config_check::run(&args, &cli.global.config, cli.global.quiet).map(ExitCode::from)
+        }
+        Command::Config(ConfigCommand::Init(args)) => config_init::run(args.role).map(ExitCode::from),
+    };
+    ended.unwrap_or_else(|error| {
+        talk::say(&format!("waypost: {error:#}"));
+        Exit::Failed.into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn each(command: &clap::Command, look: &mut impl FnMut(&clap::Command)) {
+        look(command);
+        command.get_subcommands().for_each(|sub| each(sub, look));
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_ends_with_two_examples() {
+        each(&Cli::command(), &mut |command| {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let mut lines = help.lines();
+            assert_eq!(lines.next(), Some("Examples:"), "{}", command.get_name());
+            let examples: Vec<&str> = lines.collect();
+            assert_eq!(examples.len(), 2, "{}", command.get_name());
+            assert!(examples.iter().all(|line| line.trim_start().starts_with("waypost ")));
+        });
+    }
+
+    #[test]
+    fn every_example_of_the_help_parses() {
+        each(&Cli::command(), &mut |command| {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().skip(1) {
+                let words = line.split([' ', '|', '>']).filter(|word| !word.is_empty());
+                let words = words.take_while(
+                    |word| !matches!(*word, "less" | "waypost.toml" if line.contains(['>', '|'])),
+                );
+                Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+            }
+        });
+    }
+
+    #[test]
+    fn the_demo_takes_quantities_with_units() {
+        let words = ["waypost", "demo", "--agents", "200", "--size", "50MiB", "--wan", "100Mbit/s"];
+        let Command::Demo(args) = Cli::try_parse_from(words).expect("a command line").command else {
+            panic!("not the demo");
+        };
+        assert_eq!((args.agents, args.size, args.wan, args.keep), (200, 50 << 20, 12_500_000, false));
+        for wrong in [["--agents", "0"], ["--agents", "2001"], ["--size", "16"], ["--wan", "20MiB"]] {
+            assert!(Cli::try_parse_from(["waypost", "demo"].iter().chain(&wrong)).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The configuration: what the file says (`reader`) → what it means ([`CheckedConfig`]), or all that is wrong
+//! with it ([`Diagnostics`]), each with its line, column and advice.
+
+mod address;
+mod bounds;
+mod checked;
+mod diagnostic;
+mod files;
+mod nearest;
+mod node;
+mod ranges;
+mod reader;
+mod render;
+mod repository;
+mod rules;
+mod secret;
+mod upstreams;
+mod values;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+pub use checked::{
+    AccessFormat, CacheConfig, CheckedConfig, Limits, LogConfig, LogFormat, LogLevel, Preset, QueryMode,
+    RepositoryConfig, RuleConfig, ServerConfig, Source, TlsFiles, UpstreamConfig, UpstreamsConfig,
+};
+pub use diagnostic::{Code, Diagnostic, Diagnostics, Position, Related, Severity};
+pub use secret::{Secret, SecretError};
+
+use crate::base::limits::CONFIG_BYTES;
+use reader::{Context, Keys, Section};
+
+/// The keys at the top of the file.
+const ROOT: Keys = Keys {
+    known: &["server", "admin", "cache", "limits", "repository", "log"],
+    later: &["agents", "control", "include"],
+};
+
+/// Reads and checks the file at `path`. Paths in it are relative to its directory. The second value has the
+/// warnings, if any.
+///
+/// # Errors
+/// All that is wrong, warnings included; nothing of the file is used then.
+pub fn load(path: &Path) -> Result<(CheckedConfig, Diagnostics), Diagnostics> {
+    let name = path.display().to_string();
+    let failed = |why: String| {
+        let found = Diagnostic { span: None, ..Diagnostic::error(Code::File, 0..0, why) };
+        Diagnostics::new(&name, "", vec![found], &[])
+    };
+    let text = read(path).map_err(|why| failed(format!("cannot read {name}: {why}")))?;
+    // Absolute, so that what was checked stays right whatever the working directory becomes.
+    let base = path.parent().unwrap_or(Path::new(""));
+    let base = std::path::absolute(if base.as_os_str().is_empty() { Path::new(".") } else { base });
+    let base = base.map_err(|error| failed(format!("cannot find the working directory: {error}")))?;
+    check_text(&name, &text, &base)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(CONFIG_BYTES + 1).read_to_end(&mut text).map_err(|error| error.to_string())?;
+    if text.len() as u64 > CONFIG_BYTES {
+        return Err("it is larger than 4 MiB".to_owned());
+    }
+    String::from_utf8(text).map_err(|error| {
+        let line = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+        format!("line {} is not UTF-8", line.filter(|byte| **byte == b'\n').count() + 1)
+    })
+}
+
+/// Checks `text`, which people know as `file_name`; relative paths in it start at `base_dir`. Looks at the
+/// files that it names, and writes nothing.
+///
+/// # Errors
+/// All that is wrong, warnings included.
+pub fn check_text(
+    file_name: &str,
+    text: &str,
+    base_dir: &Path,
+) -> Result<(CheckedConfig, Diagnostics), Diagnostics> {
+    let cx = Context::new(base_dir);
+    let config = reader::parse(text, &cx).map(|table| {
+        let root = Section::root(&table, &ROOT, &cx);
+        let cache = bounds::cache(&root.section("cache", "[cache]", &bounds::CACHE));
+        CheckedConfig {
+            server: node::server(&root.section("server", "[server]", &node::SERVER)),
+            admin_socket: node::admin(&root.section("admin", "[admin]", &node::ADMIN)),
+            limits: bounds::limits(&root.section("limits", "[limits]", &bounds::LIMITS)),
+            repositories: repository::repositories(&root, &cache.dir),
+            log: node::log(&root.section("log", "[log]", &node::LOG)),
+            cache,
+            _checked: (),
+        }
+    });
+    let (found, secrets) = cx.into_found();
+    let found = Diagnostics::new(file_name, text, found, &secrets);
+    match config {
+        Some(config) if found.errors() == 0 => Ok((config, found)),
+        _ => Err(found),
+    }
+}
