@@ -1,12 +1,22 @@
 //! Listening, TLS, limits and draining for HTTP/1.1 and HTTP/2: knows nothing of the product.
 //!
 //! One task accepts per listener, one task drives each connection, and one sweeper for all of them enforces
-//! every deadline from the few atomics a connection keeps about itself ([`pace`]): no timer per connection.
+//! every deadline from the few atomics a connection keeps about itself (`pace`): no timer per connection.
 //! hyper parses; what it does not do (stalled readers, slow heads, limits) is here.
 
+mod accept;
+mod admission;
+mod body;
+mod builders;
+mod connection;
+mod lane;
 mod listen;
 mod options;
+mod pace;
+mod sweep;
 mod tls;
+mod totals;
+mod watched;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -17,6 +27,7 @@ use bytes::Bytes;
 pub use listen::{BindError, Bound, Listener, Summary, bind};
 pub use options::Options;
 pub use tls::{Tls, TlsError};
+pub use totals::{Cut, Rejected, Totals};
 
 /// Any error of a body. What it says is logged; the client only sees the transfer break.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -8,7 +8,14 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
+
+use crate::base::limits::PIECE_BYTES;
+
+/// Bytes of ciphertext a connection may hold: a whole piece with its head and record framing, so that it leaves in
+/// one system call. rustls' default of 64 KiB takes four times as many a GB.
+const BUFFER_BYTES: usize = PIECE_BYTES + (16 << 10);
 
 /// Why a certificate and key cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +54,10 @@ impl Tls {
         Ok(())
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.0.load_full())
+    /// The server's side of a handshake.
+    pub(super) fn accept<T: AsyncRead + AsyncWrite + Unpin>(&self, stream: T) -> tokio_rustls::Accept<T> {
+        let acceptor = TlsAcceptor::from(self.0.load_full());
+        acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(BUFFER_BYTES)))
     }
 }
 
