@@ -4,11 +4,10 @@
 //!
 //! - leaf: [`base`]
 //! - pure rules: [`cache`]
-//! - what an administrator says: [`config`], [`cli`]
+//! - adapters: [`server`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
 
 pub mod base;
 pub mod cache;
-pub mod cli;
-pub mod config;
+pub mod server;

@@ -1,0 +1,78 @@
+//! The service's body on its way into hyper: cut to what a connection may hold, and noted while it is open.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::BoxError;
+use super::lane::{Chunk, Lane};
+use super::pace::OpenRequest;
+use crate::base::limits::PIECE_BYTES;
+
+/// The body of an answer, or nothing where the server answers by itself.
+pub(super) struct Outgoing<B> {
+    body: Option<B>,
+    /// What is left of a frame that was longer than a piece; HTTP/2 only.
+    rest: Bytes,
+    lane: Option<Arc<Lane>>,
+    _open: OpenRequest,
+}
+
+impl<B> Outgoing<B> {
+    pub(super) const fn new(body: Option<B>, lane: Option<Arc<Lane>>, open: OpenRequest) -> Self {
+        Self { body, rest: Bytes::new(), lane, _open: open }
+    }
+
+    /// The next piece: on HTTP/1.1 the whole frame, which is written before the next is asked for. h2 keeps what
+    /// it is given per stream, so there a frame is at most a piece.
+    fn cut(&mut self, mut bytes: Bytes) -> Chunk {
+        if self.lane.is_some() && bytes.len() > PIECE_BYTES {
+            self.rest = bytes.split_off(PIECE_BYTES);
+        }
+        Chunk::new(bytes, self.lane.as_ref())
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for Outgoing<B> {
+    type Data = Chunk;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Chunk>, BoxError>>> {
+        let this = &mut *self;
+        if !this.rest.is_empty() {
+            let rest = std::mem::take(&mut this.rest);
+            return Poll::Ready(Some(Ok(Frame::data(this.cut(rest)))));
+        }
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        Poll::Ready(match ready!(Pin::new(body).poll_frame(cx)) {
+            Some(Ok(frame)) => Some(Ok(match frame.into_data() {
+                Ok(bytes) => Frame::data(this.cut(bytes)),
+                // Ends an HTTP/1.1 body as an empty frame would: nothing is lost, no trailer is ever ours.
+                Err(frame) => frame.map_data(|bytes| Chunk::new(bytes, None)),
+            })),
+            Some(Err(error)) => Some(Err(error)),
+            None => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.rest.len() as u64;
+        let inner = self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower().saturating_add(rest));
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint
+    }
+}

@@ -1,0 +1,219 @@
+//! The life of one connection: handshake, requests, close.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+use super::admission::{Admission, Place};
+use super::body::Outgoing;
+use super::builders::Builders;
+use super::pace::{Order, Pace, Stage};
+use super::tls::Tls;
+use super::watched::Watched;
+use super::{Options, Peer, Service};
+use crate::base::limits::HEAD_FIELDS;
+
+/// Bytes read and thrown away from a client that still sends after our last answer, so that the answer is not
+/// destroyed by a reset before it is read.
+const DISCARDED_BYTES: usize = 64 << 10;
+
+/// What all connections share.
+pub(super) struct House<S> {
+    pub(super) service: Arc<S>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) handshakes: Semaphore,
+    pub(super) builders: Builders,
+    pub(super) options: Options,
+}
+
+/// Where a connection came in.
+#[derive(Clone)]
+pub(super) struct Entrance {
+    pub(super) name: &'static str,
+    pub(super) tls: Option<Tls>,
+}
+
+/// Serves a connection until it ends. The place is given back when everything else of it is gone.
+pub(super) async fn serve<S: Service>(
+    house: Arc<House<S>>,
+    entrance: Entrance,
+    tcp: TcpStream,
+    address: SocketAddr,
+    place: Place,
+) {
+    let pace = Arc::clone(&place.pace);
+    let socket = Watched::new(tcp, Arc::clone(&pace));
+    let mut peer = Peer { address, secure: false, sni: None, listener: entrance.name };
+    let Some(tls) = entrance.tls else {
+        return serve_http1(&house, socket, peer, pace).await;
+    };
+    let Some(stream) = unless_ordered(&pace, shake_hands(&house, &tls, socket)).await.flatten() else {
+        return;
+    };
+    let (_, session) = stream.get_ref();
+    peer.secure = true;
+    peer.sni = session.server_name().map(str::to_ascii_lowercase);
+    // Boxed so that the task of an idle HTTP/1.1 connection does not reserve room for HTTP/2's state.
+    if session.alpn_protocol() == Some(b"h2") {
+        Box::pin(serve_http2(&house, stream, peer, pace)).await;
+    } else {
+        Box::pin(serve_http1(&house, stream, peer, pace)).await;
+    }
+}
+
+type TlsStream = tokio_rustls::server::TlsStream<Watched>;
+
+async fn shake_hands<S>(house: &House<S>, tls: &Tls, socket: Watched) -> Option<TlsStream> {
+    socket.readable().await.ok()?;
+    let _turn = house.handshakes.acquire().await.ok()?;
+    match Box::pin(tls.accept(socket)).await {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            house.admission.totals.note_handshake_failure();
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
+    }
+}
+
+async fn serve_http1<S: Service, T>(house: &Arc<House<S>>, stream: T, peer: Peer, pace: Arc<Pace>)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    pace.enter(Stage::Head);
+    let peer = Arc::new(peer);
+    let answers =
+        service_fn(|request| answer(Arc::clone(house), Arc::clone(&peer), Arc::clone(&pace), request));
+    let mut connection = house.builders.http1.serve_connection(TokioIo::new(stream), answers);
+    let mut finishing = false;
+    let end = poll_fn(|cx| {
+        match pace.order(cx) {
+            Order::Cut => return Poll::Ready(None),
+            Order::Finish if !finishing => {
+                finishing = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            _ => {}
+        }
+        Pin::new(&mut connection).poll(cx).map(Some)
+    })
+    .await;
+    match end {
+        None => return,
+        Some(Ok(())) => {}
+        // hyper has answered 400 or 431.
+        Some(Err(error)) if error.is_parse() => tracing::debug!(%error, "bad request"),
+        Some(Err(error)) => {
+            tracing::debug!(%error, "connection broke");
+            if pace.close_delimits() {
+                // To an HTTP/1.0 client a clean close means that this was all of it.
+                pace.give(Order::Cut);
+            }
+            return;
+        }
+    }
+    let stream = connection.into_parts().io.into_inner();
+    pace.enter(Stage::Closing);
+    unless_cut(&pace, linger(stream)).await;
+}
+
+/// Waits a moment for the client to have read that we are done: closing with its bytes unread would reset the
+/// connection under our last answer. A client that closed first costs one read.
+async fn linger<T: AsyncRead + Unpin>(mut stream: T) {
+    let mut discard = [0_u8; 1024];
+    let mut total = 0;
+    while let Ok(bytes @ 1..) = stream.read(&mut discard).await {
+        total += bytes;
+        if total > DISCARDED_BYTES {
+            return;
+        }
+    }
+}
+
+async fn serve_http2<S: Service>(house: &Arc<House<S>>, stream: TlsStream, peer: Peer, pace: Arc<Pace>) {
+    pace.multiplex();
+    pace.enter(Stage::Head);
+    let peer = Arc::new(peer);
+    let answers =
+        service_fn(|request| answer(Arc::clone(house), Arc::clone(&peer), Arc::clone(&pace), request));
+    let connection = house.builders.http2.serve_connection(TokioIo::new(stream), answers);
+    let mut connection = pin!(connection);
+    let mut finishing = false;
+    let end = poll_fn(|cx| {
+        match pace.order(cx) {
+            Order::Cut => return Poll::Ready(Ok(())),
+            Order::Finish if !finishing => {
+                finishing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ => {}
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await;
+    if let Err(error) = end {
+        tracing::debug!(%error, "connection broke");
+    }
+}
+
+/// Has the service answer a request: counts it, keeps the bounds, cuts the body to pieces.
+async fn answer<S: Service>(
+    house: Arc<House<S>>,
+    peer: Arc<Peer>,
+    pace: Arc<Pace>,
+    request: http::Request<Incoming>,
+) -> Result<http::Response<Outgoing<S::Body>>, Infallible> {
+    let (open, number) = pace.begin_request();
+    let old = request.version() < http::Version::HTTP_11;
+    if old {
+        pace.note_close_delimits();
+    }
+    if request.headers().len() > HEAD_FIELDS {
+        house.admission.totals.note_oversized_head();
+        let mut response = http::Response::new(Outgoing::new(None, None, open));
+        *response.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        leave(&pace, &mut response);
+        return Ok(response);
+    }
+    let response = house.service.call(request, &peer).await;
+    let mut response = response.map(|body| Outgoing::new(Some(body), pace.open_lane(), open));
+    if number >= house.options.requests_per_connection {
+        leave(&pace, &mut response);
+    }
+    Ok(response)
+}
+
+/// Makes this the last answer of the connection.
+fn leave<B>(pace: &Pace, response: &mut http::Response<B>) {
+    if pace.multiplexed() {
+        pace.give(Order::Finish);
+    } else {
+        response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    }
+}
+
+/// Runs `work`, unless any order comes first: for the time before a first request.
+async fn unless_ordered<T>(pace: &Pace, work: impl Future<Output = T>) -> Option<T> {
+    until(pace, Order::Finish, work).await
+}
+
+/// Runs `work`, unless the connection is cut.
+async fn unless_cut<T>(pace: &Pace, work: impl Future<Output = T>) -> Option<T> {
+    until(pace, Order::Cut, work).await
+}
+
+async fn until<T>(pace: &Pace, end: Order, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|cx| if pace.order(cx) >= end { Poll::Ready(None) } else { work.as_mut().poll(cx).map(Some) })
+        .await
+}

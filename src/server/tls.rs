@@ -1,0 +1,93 @@
+//! TLS for listeners: the only file of the server that knows rustls.
+//!
+//! The provider is named, never the process default, so that no dependency can change it or make it missing.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+
+use crate::base::limits::PIECE_BYTES;
+
+/// Bytes of ciphertext a connection may hold: a whole piece with its head and record framing, so that it leaves in
+/// one system call. rustls' default of 64 KiB takes four times as many a GB.
+const BUFFER_BYTES: usize = PIECE_BYTES + (16 << 10);
+
+/// Why a certificate and key cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The certificate file has no PEM certificate, or a damaged one.
+    #[error("no usable certificate in the PEM file: {0}")]
+    Certificate(String),
+    /// The key file has no PEM private key, or a damaged one.
+    #[error("no usable private key in the PEM file: {0}")]
+    Key(String),
+    /// Certificate and key do not belong together, or the key's kind is not supported.
+    #[error("the certificate cannot be served with this key: {0}")]
+    Pair(String),
+}
+
+/// A certificate with its key, ready to serve. Clones share it, so that [`Tls::replace`] reaches every listener;
+/// running connections keep what they began with.
+#[derive(Clone)]
+pub struct Tls(Arc<ArcSwap<ServerConfig>>);
+
+impl Tls {
+    /// TLS 1.3 and 1.2 with the chain (leaf first) and key in these PEM bytes.
+    ///
+    /// # Errors
+    /// Says which of the two is unusable, or that they do not match.
+    pub fn from_pem(cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        Ok(Self(Arc::new(ArcSwap::from_pointee(config(cert, key)?))))
+    }
+
+    /// Serves another certificate from the next handshake on.
+    ///
+    /// # Errors
+    /// As [`Tls::from_pem`]; the old certificate stays.
+    pub fn replace(&self, cert: &[u8], key: &[u8]) -> Result<(), TlsError> {
+        self.0.store(Arc::new(config(cert, key)?));
+        Ok(())
+    }
+
+    /// The server's side of a handshake.
+    pub(super) fn accept<T: AsyncRead + AsyncWrite + Unpin>(&self, stream: T) -> tokio_rustls::Accept<T> {
+        let acceptor = TlsAcceptor::from(self.0.load_full());
+        acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(BUFFER_BYTES)))
+    }
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+fn config(cert: &[u8], key: &[u8]) -> Result<ServerConfig, TlsError> {
+    let chain = CertificateDer::pem_slice_iter(cert)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| TlsError::Certificate(error.to_string()))?;
+    if chain.is_empty() {
+        return Err(TlsError::Certificate("no CERTIFICATE section".to_owned()));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Key(error.to_string()))?;
+    let pair = |error: rustls::Error| TlsError::Pair(error.to_string());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(pair)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(pair)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(pair)?;
+    // One ticket is what an agent uses; each costs a record and a sealing at every full handshake.
+    config.send_tls13_tickets = 1;
+    // Early data may be replayed (RFC 8446 §8), and saves a local agent nothing.
+    config.max_early_data_size = 0;
+    Ok(config)
+}
