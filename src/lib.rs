@@ -4,8 +4,10 @@
 //!
 //! - leaf: [`base`]
 //! - pure rules: [`cache`]
+//! - planes: [`proxy`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
 
 pub mod base;
 pub mod cache;
+pub mod proxy;
