@@ -4,10 +4,10 @@
 //!
 //! - leaf: [`base`]
 //! - pure rules: [`cache`]
-//! - adapters: [`server`]
+//! - planes: [`proxy`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
 
 pub mod base;
 pub mod cache;
-pub mod server;
+pub mod proxy;
