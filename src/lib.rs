@@ -3,11 +3,23 @@
 //! Every file crosses the WAN once, is verified, and streams to every agent while it arrives. The map:
 //!
 //! - leaf: [`base`]
-//! - pure rules: [`cache`]
+//! - pure rules: [`protocol`], [`repository`], [`cache`]
+//! - adapters: [`store`], [`upstream`], [`fill`], [`server`]
 //! - planes: [`proxy`]
+//! - around them: [`config`], [`cli`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
 
 pub mod base;
 pub mod cache;
+pub mod cli;
+pub mod config;
+pub mod fill;
+pub mod protocol;
 pub mod proxy;
+pub mod repository;
+pub mod server;
+pub mod store;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
+pub mod upstream;

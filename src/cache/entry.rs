@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::key::Key;
+use super::prepared::Prepared;
 use super::record::{BodyMap, Head, Record};
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
@@ -39,7 +40,7 @@ pub enum EntryBody {
     Blocks(Box<[Block]>),
 }
 
-/// A complete entry. `P` is what the data plane prepared from the head once, so that a hit builds nothing.
+/// A complete entry.
 #[derive(Debug)]
 pub struct Entry {
     /// Its key.
@@ -56,8 +57,7 @@ pub struct Entry {
     pub stale: bool,
     /// Pinned.
     pub pinned: bool,
-    /// Answer headers and freshness facts, made on first use and shared by every hit.
-    pub prepared: OnceLock<super::prepared::Prepared>,
+    prepared: OnceLock<Prepared>,
     used_at: AtomicU64,
     uses: AtomicU32,
 }
@@ -97,6 +97,11 @@ impl Entry {
         entry.stale = record.stale;
         entry.pinned = record.pinned;
         Some(entry)
+    }
+
+    /// Answer headers and freshness facts, made on first use and shared by every hit.
+    pub fn prepared(&self) -> &Prepared {
+        self.prepared.get_or_init(|| Prepared::of(&self.head, Some(&self.digest)))
     }
 
     /// The record to keep for this entry.

@@ -1,0 +1,80 @@
+//! What a fill is asked to do, as plain values the request left behind.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::admission::Class;
+use crate::base::limits::BLOCK_BYTES;
+use crate::cache::{Entry, Key};
+use crate::repository::rules::{Effective, Rules};
+use crate::upstream::Sources;
+
+/// A repository as fills see it: where its files come from and what its administrator said about them.
+#[derive(Debug)]
+pub struct Supply {
+    /// The repository's name.
+    pub name: String,
+    /// Its path prefix, with slashes at both ends.
+    pub prefix: String,
+    /// Client headers that go upstream and select a variant, in lower case.
+    pub forward_headers: Vec<String>,
+    /// Its upstreams, by priority and health.
+    pub sources: Sources,
+    /// Its rules.
+    pub rules: Rules,
+    /// Bodies larger than this many bytes are passed through and not kept.
+    pub max_object: u64,
+    /// Who is told about what happens.
+    pub events: Box<dyn Events>,
+}
+
+/// What a fill reports while it runs; the metrics implement it.
+pub trait Events: Send + Sync + std::fmt::Debug {
+    /// A fill began.
+    fn started(&self);
+    /// A fill ended; the word is `complete` or a [`super::Cause`]'s.
+    fn ended(&self, word: &'static str);
+    /// A request was sent upstream and got this status (0: none).
+    fn upstream_answered(&self, upstream: &str, status: u16);
+    /// Body bytes came from upstream.
+    fn upstream_received(&self, upstream: &str, bytes: u64);
+    /// Upstream's answer was refused by the gate.
+    fn upstream_lied(&self, upstream: &str, lie: &'static str);
+    /// A body was resumed after this trouble.
+    fn resumed(&self, word: &'static str);
+    /// A stored block was bad and was fetched again (or not).
+    fn healed(&self, well: bool);
+}
+
+/// One question to upstream, complete in itself.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The entry's key.
+    pub key: Key,
+    /// The canonical path within the repository's base, without a leading slash.
+    pub path: String,
+    /// The query, where the repository passes it on.
+    pub query: Option<String>,
+    /// The client headers the repository forwards, already chosen and normalised.
+    pub forwarded: HeaderMap,
+    /// Where to ask.
+    pub supply: Arc<Supply>,
+    /// What the rules say about this path.
+    pub effective: Effective,
+    /// The entry to revalidate, if there is one.
+    pub stale: Option<Arc<Entry>>,
+    /// Tokens of fills further down this chain of handlers, for loop detection.
+    pub loop_tokens: Vec<String>,
+}
+
+impl Job {
+    /// Which line to stand in: what is known to fit into a few blocks goes first.
+    pub(super) fn class(&self) -> Class {
+        match &self.stale {
+            Some(entry) if entry.length <= 8 * BLOCK_BYTES => Class::Small,
+            Some(_) => Class::Large,
+            None => Class::Large,
+        }
+    }
+}

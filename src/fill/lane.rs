@@ -1,0 +1,328 @@
+//! One stream of bytes from upstream into a growing body: claims blocks, publishes what arrives, seals what is whole.
+//!
+//! The first lane of a fill starts at the front and goes on at the first hole whenever the next block belongs to
+//! somebody else; further ones fetch one span that readers want far ahead. Both resume here when upstream breaks off.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Fills;
+use super::body::{split, start_of};
+use super::cause::Cause;
+use super::job::Job;
+use super::open::Line;
+use super::resume::held;
+use super::state::{Fill, Opened};
+use crate::base::digest::{Digest, Hasher};
+use crate::base::limits::{BLOCK_BYTES, FILL_RECENT_BLOCKS, INLINE_BYTES, WAKE_AFTER, WAKE_BYTES};
+use crate::cache::{Block, BodyMap, Record};
+use crate::protocol::validators::resume_validator;
+use crate::upstream::BodyError;
+
+/// Blocks a lane hands to the disk before it waits for the first of them. Bounds its memory.
+const WRITES: usize = 2;
+
+/// What every lane of a fill has in common.
+pub(super) struct Course {
+    pub(super) fills: Fills,
+    pub(super) fill: Arc<Fill>,
+    pub(super) job: Job,
+    pub(super) opened: Arc<Opened>,
+}
+
+/// Why a lane stopped.
+pub(super) enum Stop {
+    /// The reply's body is over.
+    End,
+    /// The next block belongs to another lane, was there before, or is not wanted of this one.
+    Taken,
+    /// The body broke off.
+    Broken(BodyError),
+    /// Nobody has read for a while and the rest is not worth it.
+    Alone,
+    /// Readers want bytes far ahead.
+    Wanted,
+}
+
+/// A lane.
+pub(super) struct Lane {
+    pub(super) course: Arc<Course>,
+    pub(super) line: Option<Line>,
+    /// Next byte to come.
+    pub(super) at: u64,
+    /// Whether the block `at` lies in is ours.
+    claimed: bool,
+    /// First block that is none of this lane's business.
+    pub(super) limit: usize,
+    /// Set for the first lane: it looks after the fill as a whole.
+    leads: bool,
+    pub(super) pending: Bytes,
+    stage: BytesMut,
+    flush_at: Option<Instant>,
+    alone_since: Option<Instant>,
+    hasher: Hasher,
+    /// The hasher has taken all bytes before this one.
+    hashed: u64,
+    writes: JoinSet<()>,
+    noted_at: Instant,
+}
+
+impl Lane {
+    /// The first lane, with the reply that opened the fill, standing at `at`.
+    pub(super) fn lead(course: Arc<Course>, line: Line, at: u64) -> Self {
+        Self::new(course, Some(line), at, usize::MAX, true)
+    }
+
+    /// A lane for the blocks from `first` (claimed by the caller) up to `limit`.
+    pub(super) fn ahead(course: Arc<Course>, first: usize, limit: usize) -> Self {
+        let mut lane = Self::new(course, None, start_of(first), limit, false);
+        lane.claimed = true;
+        lane
+    }
+
+    fn new(course: Arc<Course>, line: Option<Line>, at: u64, limit: usize, leads: bool) -> Self {
+        Self {
+            course,
+            line,
+            at,
+            claimed: false,
+            limit,
+            leads,
+            pending: Bytes::new(),
+            stage: BytesMut::new(),
+            flush_at: None,
+            alone_since: None,
+            hasher: Hasher::default(),
+            hashed: 0,
+            writes: JoinSet::new(),
+            noted_at: Instant::now(),
+        }
+    }
+
+    pub(super) fn fill(&self) -> &Arc<Fill> {
+        &self.course.fill
+    }
+
+    /// Takes bytes until there is a reason to stop. Never loses one: what it stopped at comes next.
+    pub(super) async fn pump(&mut self) -> Stop {
+        loop {
+            if !self.pending.is_empty() {
+                if let Some(stop) = self.take().await {
+                    return stop;
+                }
+                continue;
+            }
+            let Some(line) = &mut self.line else { return Stop::Broken(BodyError::Short) };
+            let fill = &self.course.fill;
+            let flush_at = self.flush_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            tokio::select! {
+                biased;
+                frame = line.reply.frame() => match frame {
+                    Some(Ok(bytes)) => {
+                        fill.supply.events.upstream_received(line.upstream.name(), bytes.len() as u64);
+                        self.pending = bytes;
+                    }
+                    Some(Err(error)) => {
+                        self.flush();
+                        self.line = None;
+                        return Stop::Broken(error);
+                    }
+                    None => {
+                        self.flush();
+                        self.line = None;
+                        return Stop::End;
+                    }
+                },
+                () = tokio::time::sleep_until(flush_at), if self.flush_at.is_some() => self.flush(),
+                () = fill.wanted.notified(), if self.leads => return Stop::Wanted,
+            }
+        }
+    }
+
+    /// Works the pending bytes into the body.
+    async fn take(&mut self) -> Option<Stop> {
+        while !self.pending.is_empty() {
+            let (index, offset) = split(self.at);
+            if !self.claimed {
+                if index >= self.limit || !self.fill().look(|body| body.claim(index)) {
+                    self.pending.clear();
+                    self.line = None;
+                    return Some(Stop::Taken);
+                }
+                self.claimed = true;
+            }
+            let room = (BLOCK_BYTES as usize - offset).min(WAKE_BYTES - self.stage.len());
+            let bytes = self.pending.split_to(room.min(self.pending.len()));
+            if self.leads && self.hashed == self.at {
+                self.hasher.update(&bytes);
+                self.hashed += bytes.len() as u64;
+            }
+            self.stage.extend_from_slice(&bytes);
+            self.at += bytes.len() as u64;
+            let block_done = self.at == start_of(index + 1);
+            if block_done || self.stage.len() >= WAKE_BYTES {
+                self.flush_into(index);
+            } else if self.flush_at.is_none() {
+                self.flush_at = Some(Instant::now() + WAKE_AFTER);
+            }
+            if block_done {
+                self.seal(index).await;
+                if self.leads && self.is_alone() {
+                    return Some(Stop::Alone);
+                }
+            }
+        }
+        None
+    }
+
+    /// Shows the staged bytes to the readers.
+    fn flush(&mut self) {
+        // Staged bytes always belong to one block: the one before `at`.
+        let (index, _) = split(self.at.saturating_sub(1));
+        self.flush_into(index);
+    }
+
+    fn flush_into(&mut self, index: usize) {
+        self.flush_at = None;
+        if !self.stage.is_empty() {
+            let bytes = self.stage.split().freeze();
+            self.fill().grow(|body| body.publish(index, bytes));
+        }
+    }
+
+    /// The claimed block is whole: names it and writes it, behind the next one's arrival.
+    async fn seal(&mut self, index: usize) {
+        self.claimed = false;
+        let bytes = self.fill().look(|body| body.gather(index));
+        while self.writes.len() >= WRITES {
+            self.writes.join_next().await;
+        }
+        self.writes.spawn(seal_block(Arc::clone(self.fill()), index, bytes));
+        if self.noted_at.elapsed() >= NOTE_EVERY {
+            self.noted_at = Instant::now();
+            note_progress(&self.course);
+        }
+    }
+
+    /// The body is over in the middle of a block: that block is the last one.
+    pub(super) async fn seal_last(&mut self) {
+        if self.claimed {
+            let (index, _) = split(self.at);
+            self.seal(index).await;
+        }
+    }
+
+    /// Waits until every block handed to the disk is there.
+    pub(super) async fn settle_writes(&mut self) {
+        while self.writes.join_next().await.is_some() {}
+    }
+
+    /// Gives up the block that was being written.
+    pub(super) fn release(&mut self) {
+        if std::mem::take(&mut self.claimed) {
+            let (index, _) = split(self.at);
+            self.stage.clear();
+            self.flush_at = None;
+            self.fill().grow(|body| body.release(index));
+        }
+    }
+
+    /// Moves on to the first block nobody has; `false` when there is none.
+    pub(super) fn seek_hole(&mut self) -> bool {
+        if self.claimed {
+            return true;
+        }
+        let (from, _) = split(self.at);
+        let Some(hole) = self.fill().look(|body| body.next_hole(from)) else { return false };
+        self.at = start_of(hole);
+        true
+    }
+
+    /// Whether the fill has been without readers for long enough, and the rest is not worth finishing.
+    fn is_alone(&mut self) -> bool {
+        if self.fill().interest() > 0 {
+            self.alone_since = None;
+            return false;
+        }
+        let options = &self.course.fills.0.options;
+        let since = *self.alone_since.get_or_insert_with(Instant::now);
+        let Some(length) = self.course.opened.length else { return false };
+        let arrived = self.fill().look(|body| body.arrived());
+        let left = length.saturating_sub(arrived);
+        since.elapsed() >= options.linger && left > options.finish_below && left > length / 10
+    }
+
+    /// SHA-256 of the whole body. What did not pass by in order is read again, each block checked.
+    pub(super) async fn digest(&mut self, length: u64) -> Result<Digest, Cause> {
+        while self.hashed < length {
+            let bytes = held(self.fill(), self.hashed).await?;
+            self.hasher.update(&bytes);
+            self.hashed += bytes.len() as u64;
+        }
+        Ok(std::mem::take(&mut self.hasher).finish())
+    }
+}
+
+/// Progress is noted for a later start at most this often.
+const NOTE_EVERY: Duration = Duration::from_millis(500);
+
+/// Names a whole block and puts it on disk, or into memory only where the disk does not take it.
+async fn seal_block(fill: Arc<Fill>, index: usize, bytes: Bytes) {
+    let block = store_block(&fill, index, &bytes).await;
+    fill.look(|body| {
+        body.seal(index, block, bytes);
+        body.forget_before(index.saturating_sub(FILL_RECENT_BLOCKS));
+    });
+}
+
+async fn store_block(fill: &Fill, index: usize, bytes: &Bytes) -> Block {
+    if index == 0 && bytes.len() as u64 <= INLINE_BYTES {
+        // The whole body: it will live in its record.
+        return Block::unchecked(Digest::of(bytes));
+    }
+    if !fill.has_room(bytes.len() as u64) {
+        fill.unstored.store(true, Ordering::Release);
+    }
+    if !fill.unstored.load(Ordering::Acquire) {
+        match fill.store.write_block(bytes.clone()).await {
+            Ok(block) => {
+                fill.settle_room(bytes.len() as u64);
+                return block;
+            }
+            Err(error) => {
+                if !fill.unstored.swap(true, Ordering::AcqRel) {
+                    tracing::warn!(key = %fill.key(), %error, "the body goes through without being stored");
+                }
+            }
+        }
+    }
+    let digest = Digest::of(bytes);
+    fill.store.keep_in_memory(digest, bytes);
+    Block::unchecked(digest)
+}
+
+/// Writes down which blocks are here, so that a later fill of the same identity goes on from them.
+pub(super) fn note_progress(course: &Course) {
+    let fill = &course.fill;
+    let validators = &course.opened.prepared.validators;
+    if course.opened.length.is_none() || fill.unstored.load(Ordering::Acquire) || resume_validator(validators).is_none() {
+        return;
+    }
+    let names = fill.look(|body| body.names());
+    if names.iter().any(Option::is_some) {
+        let record = Record {
+            head: course.opened.head.clone(),
+            length: course.opened.length,
+            digest: None,
+            body: BodyMap::Blocks(names),
+            stale: false,
+            pinned: false,
+        };
+        fill.store.put_partial(fill.key(), record);
+    }
+}

@@ -1,0 +1,237 @@
+//! One fill per key: the single fetch that feeds an entry and everybody who waits for it.
+//!
+//! A [`Fill`] is owned by its own task (the *lead*), never by a request. Every agent, the first included,
+//! holds a [`Seat`] and reads as a [`Follow`]: leaving ends its own stream only. The task's guard settles the
+//! fill whatever happens to the task, so that nobody waits for ever and no stump looks whole.
+//!
+//! Locks: the registry's map (held for a look-up and an insert), and one per fill over its state (held for a
+//! few pointer moves). Neither is held over an await, and the registry's is taken first.
+
+mod admission;
+mod body;
+mod cause;
+mod direct;
+mod follow;
+mod heal;
+mod job;
+mod lane;
+mod lead;
+mod open;
+mod resume;
+mod seat;
+mod state;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::base::clock::{Clock, Timestamp};
+use crate::cache::{Entry, Key};
+use crate::store::Store;
+
+pub use admission::Class;
+pub use cause::Cause;
+pub use direct::{Direct, Parked, PassBody};
+pub use follow::{Broken, Follow, Origin, Stored};
+pub use job::{Events, Job, Supply};
+pub use seat::{Outcome, Seat, Settled};
+pub use state::Opened;
+
+use admission::Admission;
+use heal::Heals;
+use state::Fill;
+
+/// What may be turned about fills.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Fills that may run at the same time; more wait in line. Default 64: beyond it a thin WAN only makes
+    /// everybody late.
+    pub fills: usize,
+    /// Fills that may wait in line. Default 10,000; more get 503 at once.
+    pub queue: usize,
+    /// How long one waits in line before its readers get 503. Default 20 s: agents give up at 30.
+    pub queue_wait: Duration,
+    /// How long a fill without readers goes on before it is paused. Default 10 s: an agent that retries at
+    /// once finds it running.
+    pub linger: Duration,
+    /// A fill without readers that has no more than this many bytes to go is finished. Default 8 MiB.
+    pub finish_below: u64,
+    /// How long a broken body is tried to be resumed before its readers are cut. Default 60 s.
+    pub resume_for: Duration,
+    /// How long a key whose answer could not be shared is fetched without waiting for each other.
+    /// Default 30 s.
+    pub direct_for: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            fills: 64,
+            queue: 10_000,
+            queue_wait: Duration::from_secs(20),
+            linger: Duration::from_secs(10),
+            finish_below: 8 << 20,
+            resume_for: Duration::from_secs(60),
+            direct_for: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Keys remembered as not shareable, at most. A forgotten one costs its waiters one round of waiting.
+const DIRECT_KEYS: usize = 4_096;
+
+/// Absent names remembered, at most: a scan over 100,000 names costs memory for so many and no disk.
+const NEGATIVE_KEYS: usize = 10_000;
+
+/// A fill that ended well stays findable this long, so that a request which looked into the store just before
+/// and found nothing does not fetch a second time.
+const AFTERGLOW: Duration = Duration::from_secs(1);
+
+/// All fills of this node. Clones are the same registry.
+#[derive(Clone)]
+pub struct Fills(Arc<Inner>);
+
+struct Inner {
+    options: Options,
+    store: Store,
+    clock: Clock,
+    admission: Admission,
+    flights: Mutex<HashMap<Key, Arc<Fill>>>,
+    direct: Mutex<HashMap<Key, Timestamp>>,
+    negative: Mutex<HashMap<Key, (Arc<Entry>, Timestamp)>>,
+    tokens: Mutex<HashSet<String>>,
+    heals: Arc<Heals>,
+}
+
+impl Fills {
+    /// A registry over `store`.
+    pub fn new(options: Options, store: Store, clock: Clock) -> Self {
+        let admission = Admission::new(options.fills, options.queue);
+        Self(Arc::new(Inner {
+            options,
+            store,
+            clock,
+            admission,
+            flights: Mutex::default(),
+            direct: Mutex::default(),
+            negative: Mutex::default(),
+            tokens: Mutex::default(),
+            heals: Arc::default(),
+        }))
+    }
+
+    /// Takes a seat at the fill of the job's key, starting one if there is none. Never waits.
+    ///
+    /// Must be called within a tokio runtime: a new fill is a task of its own.
+    pub fn join(&self, job: Job) -> Seat {
+        let mut flights = self.0.flights.lock();
+        if let Some(fill) = flights.get(&job.key) {
+            return Seat::new(Arc::clone(fill), false);
+        }
+        let fill = Arc::new(Fill::new(&job, self.0.store.clone(), Arc::clone(&self.0.heals), self.0.clock.clone()));
+        flights.insert(job.key.clone(), Arc::clone(&fill));
+        let seat = Seat::new(Arc::clone(&fill), true);
+        drop(flights);
+        job.supply.events.started();
+        tokio::spawn(lead::run(self.clone(), fill, job));
+        seat
+    }
+
+    /// Whether this key's last answer could not be shared: then ask for [`Fills::direct`] at once.
+    pub fn is_direct(&self, key: &Key) -> bool {
+        let now = self.0.clock.now();
+        self.0.direct.lock().get(key).is_some_and(|until| now < *until)
+    }
+
+    /// One block of an entry, fetched again by range because the stored copy is missing or wrong.
+    ///
+    /// One fetch at a time per block, however many readers found it; the bytes are proven by the block's own
+    /// digest, so any upstream will do.
+    ///
+    /// # Errors
+    /// Says what kept it from being fetched. The entry is set aside then, and the next request starts over.
+    pub async fn heal(&self, supply: &Supply, entry: &Entry, index: usize) -> Result<bytes::Bytes, Cause> {
+        heal::heal_entry(self, supply, entry, index).await
+    }
+
+    /// Fills that run or wait, as (key, bytes arrived, length where known, readers).
+    pub fn list(&self) -> Vec<(Key, u64, Option<u64>, usize)> {
+        let fills: Vec<_> = self.0.flights.lock().values().cloned().collect();
+        fills.iter().filter(|fill| !fill.is_settled()).map(|fill| fill.progress()).collect()
+    }
+
+    /// How many fills run and how many readers they have.
+    pub fn count(&self) -> (usize, usize) {
+        let list = self.list();
+        (list.len(), list.iter().map(|row| row.3).sum())
+    }
+
+    /// What upstream lately said is not there, while that may be repeated.
+    pub fn negative(&self, key: &Key) -> Option<Arc<Entry>> {
+        let now = self.0.clock.now();
+        let negative = self.0.negative.lock();
+        negative.get(key).filter(|(_, until)| now < *until).map(|(entry, _)| Arc::clone(entry))
+    }
+
+    /// Whether a request carries the token of a fill of ours that is running: then it is our own question coming
+    /// back around a loop of handlers. Tokens are 128 random bits, so nobody else can say one (RFC 8586).
+    pub fn is_loop(&self, tokens: &[&str]) -> bool {
+        !tokens.is_empty() && {
+            let ours = self.0.tokens.lock();
+            tokens.iter().any(|token| ours.contains(*token))
+        }
+    }
+
+    fn remember_negative(&self, entry: &Arc<Entry>, time: Duration) {
+        let now = self.0.clock.now();
+        let mut negative = self.0.negative.lock();
+        if negative.len() >= NEGATIVE_KEYS {
+            negative.retain(|_, (_, until)| now < *until);
+        }
+        if negative.len() < NEGATIVE_KEYS {
+            negative.insert(entry.key.clone(), (Arc::clone(entry), now.after(time)));
+        }
+    }
+
+    fn forget_negative(&self, key: &Key) {
+        self.0.negative.lock().remove(key);
+    }
+
+    fn remember_direct(&self, key: &Key) {
+        let now = self.0.clock.now();
+        let mut direct = self.0.direct.lock();
+        if direct.len() >= DIRECT_KEYS {
+            direct.retain(|_, until| now < *until);
+        }
+        if direct.len() < DIRECT_KEYS {
+            direct.insert(key.clone(), now.after(self.0.options.direct_for));
+        }
+    }
+
+    fn forget_direct(&self, key: &Key) {
+        self.0.direct.lock().remove(key);
+    }
+
+    /// Takes the fill out of the registry; a later one under the same key is left alone.
+    fn leave(&self, fill: &Arc<Fill>) {
+        let mut flights = self.0.flights.lock();
+        if flights.get(fill.key()).is_some_and(|it| Arc::ptr_eq(it, fill)) {
+            flights.remove(fill.key());
+        }
+    }
+
+    /// Takes the fill out of the registry if nobody sits at it. Decided under the registry's lock, where
+    /// seats are given, so that nobody sits down in between.
+    fn leave_if_alone(&self, fill: &Arc<Fill>) -> bool {
+        let mut flights = self.0.flights.lock();
+        if fill.interest() > 0 {
+            return false;
+        }
+        if flights.get(fill.key()).is_some_and(|it| Arc::ptr_eq(it, fill)) {
+            flights.remove(fill.key());
+        }
+        true
+    }
+}

@@ -1,0 +1,177 @@
+//! Going on where a body broke off, on this upstream or another, only with proof that it is the same body.
+//!
+//! Proof is a strong validator and an equal total length, the right start, and an overlap with what we hold that
+//! is compared byte for byte: mirrors have been seen to answer a range out of another file of the same size.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
+
+use super::body::{Body, Found, start_of};
+use super::cause::Cause;
+use super::heal::read_or_heal;
+use super::lane::Lane;
+use super::open::{Line, ask_one};
+use super::state::Fill;
+use crate::base::limits::{OVERLAP_BYTES, PIECE_BYTES};
+use crate::protocol::reply::ReplyKind;
+use crate::protocol::validators::{Validators, resume_validator, same_representation};
+use crate::upstream::{Ask, BodyError, Span, Upstream};
+
+impl Lane {
+    /// Opens upstream again at the lane's position: on the same upstream once, then on the others by priority and
+    /// health, until the budget is spent. Readers notice nothing but a pause.
+    ///
+    /// # Errors
+    /// [`Cause::Changed`] when somebody answered with another file and nobody with ours, else what went wrong last.
+    pub(super) async fn reopen(&mut self, trouble: Option<&BodyError>, same: Option<Arc<Upstream>>) -> Result<(), Cause> {
+        let started = Instant::now();
+        let budget = self.course.fills.0.options.resume_for;
+        let mut same = same.filter(|_| !matches!(trouble, Some(BodyError::TooSlow { .. })));
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let now = self.course.fills.0.clock.now();
+            let tried = same.as_ref().map(|it| it.name().to_owned());
+            let others = self.fill().supply.sources.candidates(now);
+            let others = others.filter(move |it| tried.as_deref() != Some(it.name()));
+            let mut last = None;
+            for upstream in same.take().into_iter().chain(others) {
+                match self.continue_at(&upstream).await {
+                    Ok(()) => {
+                        self.tell_resumed(trouble, &upstream);
+                        return Ok(());
+                    }
+                    Err(cause) if last != Some(Cause::Changed) => last = Some(cause),
+                    Err(_) => {}
+                }
+            }
+            if last == Some(Cause::Changed) {
+                return Err(Cause::Changed);
+            }
+            if started.elapsed() + pause >= budget {
+                return Err(Cause::Broken(last.map_or("no upstream", |cause| cause.word()).to_owned()));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    fn tell_resumed(&self, trouble: Option<&BodyError>, upstream: &Upstream) {
+        let Some(trouble) = trouble else { return };
+        self.fill().supply.events.resumed(trouble.blame());
+        let key = self.fill().key();
+        tracing::info!(%key, at = self.at, upstream = upstream.name(), after = trouble.blame(), "resumed");
+    }
+
+    /// Asks `upstream` for the bytes from here on, and proves them.
+    async fn continue_at(&mut self, upstream: &Arc<Upstream>) -> Result<(), Cause> {
+        let opened = Arc::clone(&self.course.opened);
+        let ours = &opened.prepared.validators;
+        let validator = resume_validator(ours).ok_or(Cause::Changed)?;
+        let overlap = self.overlap().await;
+        let job = &self.course.job;
+        let ask = Ask {
+            path: job.path.clone(),
+            query: job.query.clone(),
+            headers: job.forwarded.clone(),
+            range: Some(Span {
+                start: self.at - overlap.len() as u64,
+                end: self.span_end(),
+                if_range: Some(validator),
+            }),
+            loop_tokens: job.loop_tokens.clone(),
+        };
+        let line = ask_one(&self.fill().supply, upstream, &ask).await?;
+        let same = same_representation(ours, &Validators::of(&line.reply.headers));
+        match line.reply.kind {
+            ReplyKind::Part { total, .. } if same && opened.length.is_none_or(|it| it == total) => {
+                self.match_overlap(line, overlap).await
+            }
+            ReplyKind::Whole { length, .. } if same && length == opened.length => {
+                // Ranges do not work there. One lane can still go on by reading past what is here.
+                self.fill().look(Body::stay_single);
+                self.match_from_start(line).await
+            }
+            ReplyKind::Part { .. } | ReplyKind::Whole { .. } => Err(Cause::Changed),
+            _ => Err(Cause::Refused(line.reply.status.as_u16())),
+        }
+    }
+
+    /// Where the span this lane asks for ends: at its limit, or at the end of the body.
+    fn span_end(&self) -> Option<u64> {
+        let length = self.course.opened.length?;
+        let end = if self.limit == usize::MAX { length } else { start_of(self.limit).min(length) };
+        (end < length).then_some(end)
+    }
+
+    /// The bytes just before our position, as far as they are here.
+    async fn overlap(&self) -> Bytes {
+        let mut overlap = BytesMut::new();
+        let mut at = self.at.saturating_sub(OVERLAP_BYTES);
+        while at < self.at {
+            let Ok(bytes) = held(self.fill(), at).await else { return Bytes::new() };
+            let take = bytes.len().min(usize::try_from(self.at - at).unwrap_or(usize::MAX));
+            overlap.extend_from_slice(&bytes.slice(..take));
+            at += take as u64;
+        }
+        overlap.freeze()
+    }
+
+    /// Compares the overlap with what we hold; what comes after it is new.
+    async fn match_overlap(&mut self, mut line: Line, mut overlap: Bytes) -> Result<(), Cause> {
+        let mut frame = Bytes::new();
+        while !overlap.is_empty() {
+            frame = next_frame(&mut line).await?;
+            let common = frame.len().min(overlap.len());
+            if frame.split_to(common) != overlap.split_to(common) {
+                return Err(Cause::Changed);
+            }
+        }
+        self.pending = frame;
+        self.line = Some(line);
+        Ok(())
+    }
+
+    /// Reads a whole body from its start, comparing everything before our position with what we hold.
+    async fn match_from_start(&mut self, mut line: Line) -> Result<(), Cause> {
+        let mut at = 0;
+        let mut frame = Bytes::new();
+        while at < self.at {
+            if frame.is_empty() {
+                frame = next_frame(&mut line).await?;
+            }
+            let ours = held(self.fill(), at).await?;
+            let left = usize::try_from(self.at - at).unwrap_or(usize::MAX);
+            let common = frame.len().min(ours.len()).min(left);
+            if frame.split_to(common) != ours.slice(..common) {
+                return Err(Cause::Changed);
+            }
+            at += common as u64;
+        }
+        self.pending = frame;
+        self.line = Some(line);
+        Ok(())
+    }
+}
+
+async fn next_frame(line: &mut Line) -> Result<Bytes, Cause> {
+    match line.reply.frame().await {
+        Some(Ok(frame)) => Ok(frame),
+        Some(Err(error)) => Err(Cause::Broken(error.blame().to_owned())),
+        None => Err(Cause::Changed),
+    }
+}
+
+/// Bytes of a growing body at `at`, from wherever they are.
+///
+/// # Errors
+/// [`Cause::Internal`] where there is a hole; else why a bad block could not be fetched again.
+pub(super) async fn held(fill: &Arc<Fill>, at: u64) -> Result<Bytes, Cause> {
+    match fill.look(|body| body.find(at)) {
+        Found::Bytes(bytes) => Ok(bytes),
+        Found::Nothing => Err(Cause::Internal),
+        Found::Stored(place) => read_or_heal(fill, &place, PIECE_BYTES).await,
+    }
+}

@@ -1,0 +1,150 @@
+//! What is written down about a request when its answer ends, however it ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::request::Parts;
+use http::{StatusCode, Version};
+
+use super::{Ids, Plane, Repository};
+use crate::base::clock::Timestamp;
+use crate::server::{BoxError, Peer};
+use crate::telemetry::{AccessRecord, CacheResult};
+
+/// Counts an answer. Dropping it writes the access-log line and the counters, once.
+pub(super) struct Meter {
+    plane: Arc<Plane>,
+    repository: Option<Arc<Repository>>,
+    listener: &'static str,
+    began: Instant,
+    first_byte: Option<Duration>,
+    status: StatusCode,
+    result: CacheResult,
+    verdict: &'static str,
+    bytes: u64,
+    complete: bool,
+    line: Option<Box<Line>>,
+}
+
+/// What only the access log needs; not kept where there is none.
+struct Line {
+    time: Timestamp,
+    client: SocketAddr,
+    id: u64,
+    method: String,
+    target: String,
+    version: Version,
+    range: Option<String>,
+    agent: Option<String>,
+}
+
+impl Meter {
+    /// Starts the clock for one request.
+    pub(super) fn start(plane: &Arc<Plane>, parts: &Parts, peer: &Peer, id: u64) -> Self {
+        let line = plane.access.is_some().then(|| {
+            let field = |name| parts.headers.get(name).and_then(|it| it.to_str().ok()).map(str::to_owned);
+            Box::new(Line {
+                time: plane.clock.now(),
+                client: peer.address,
+                id,
+                method: parts.method.as_str().to_owned(),
+                target: parts.uri.path_and_query().map_or("", |it| it.as_str()).to_owned(),
+                version: parts.version,
+                range: field(http::header::RANGE),
+                agent: field(http::header::USER_AGENT),
+            })
+        });
+        Self {
+            plane: Arc::clone(plane),
+            repository: None,
+            listener: peer.listener,
+            began: Instant::now(),
+            first_byte: None,
+            status: StatusCode::OK,
+            result: CacheResult::Error,
+            verdict: "",
+            bytes: 0,
+            complete: false,
+            line,
+        }
+    }
+
+    /// The repository the request is for.
+    pub(super) fn of(&mut self, repository: &Arc<Repository>) {
+        self.repository = Some(Arc::clone(repository));
+    }
+
+    /// How it is answered: the status, the result that counts, and the word of the verdict.
+    pub(super) fn judged(&mut self, status: StatusCode, result: CacheResult, verdict: &'static str) {
+        self.status = status;
+        self.result = result;
+        self.verdict = verdict;
+    }
+
+    /// An answer that has no body is complete with its head.
+    pub(super) fn bodiless(&mut self) {
+        self.complete = true;
+    }
+
+    /// Bytes were handed to the network; `last` when they are the last ones.
+    pub(super) fn sent(&mut self, bytes: u64, last: bool) {
+        if self.first_byte.is_none() && self.line.is_some() {
+            self.first_byte = Some(self.began.elapsed());
+        }
+        self.bytes += bytes;
+        self.complete |= last;
+    }
+
+    /// The body broke off on our side.
+    pub(super) fn broke(&mut self, error: &BoxError) {
+        self.complete = false;
+        let repository = self.repository.as_ref().map_or("", |it| it.name.as_str());
+        tracing::warn!(repository, bytes = self.bytes, %error, "an answer was broken off");
+    }
+
+    fn log(&self, line: &Line, took: Duration) {
+        let Some(access) = &self.plane.access else { return };
+        let id = Ids::value(line.id);
+        access.write(&AccessRecord {
+            time: line.time,
+            client: line.client,
+            listener: self.listener,
+            request_id: id.to_str().unwrap_or_default(),
+            method: &line.method,
+            target: &line.target,
+            version: match line.version {
+                Version::HTTP_2 => "HTTP/2.0",
+                Version::HTTP_10 => "HTTP/1.0",
+                _ => "HTTP/1.1",
+            },
+            status: self.status.as_u16(),
+            bytes: self.bytes,
+            complete: self.complete,
+            first_byte: self.first_byte.unwrap_or(took),
+            duration: took,
+            repository: self.repository.as_ref().map(|it| it.name.as_str()),
+            verdict: self.verdict,
+            range: line.range.as_deref(),
+            agent: line.agent.as_deref(),
+        });
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let took = self.began.elapsed();
+        let route = match &self.repository {
+            Some(repository) => {
+                repository.metrics.request(self.result);
+                repository.metrics.bytes(self.result, self.bytes);
+                repository.route(self.listener)
+            }
+            None => None,
+        };
+        route.unwrap_or(&self.plane.elsewhere).answered(self.status, took);
+        if let Some(line) = self.line.take() {
+            self.log(&line, took);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The life of a request.
+//!
+//! door → loop? → route → query → verdict → bytes. Each step takes a value and returns the next; whatever ends
+//! early is a [`Reply`] too, so that every request leaves one line and one count.
+
+use std::sync::Arc;
+
+use http::header::{AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, ETAG, LAST_MODIFIED, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::{Body, Incoming};
+
+use super::answer::{Answer, Source};
+use super::directory::{Directory, DirectoryError};
+use super::meter::Meter;
+use super::represent::{Send, Whole, represent};
+use super::{Ids, Kind, Plane, QueryMode, Repository, refuse, wait};
+use crate::base::clock::Timestamp;
+use crate::cache::{Entry, Key};
+use crate::fill::Origin;
+use crate::protocol::cache_status::{CacheStatus, Fwd};
+use crate::protocol::digest_field::repr_digest;
+use crate::protocol::headers::loop_tokens;
+use crate::protocol::request::{Door, check_request, must_close};
+use crate::protocol::target::decode_path;
+use crate::protocol::validators::{EntityTag, Validators, render_date};
+use crate::repository::rules::Effective;
+use crate::server::Peer;
+use crate::telemetry::CacheResult;
+
+pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+
+/// A request that came through the door, for one repository.
+pub(super) struct Asked<'a> {
+    pub(super) plane: &'a Arc<Plane>,
+    pub(super) repository: &'a Arc<Repository>,
+    pub(super) method: &'a Method,
+    pub(super) headers: &'a HeaderMap,
+    /// The canonical path, whole.
+    pub(super) path: &'a str,
+    /// The path below the repository's.
+    pub(super) below: &'a str,
+    /// The query, where it is part of the name.
+    pub(super) query: Option<&'a str>,
+    pub(super) effective: &'a Effective,
+    pub(super) now: Timestamp,
+}
+
+/// An answer before it is one.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) source: Source,
+    /// Length of the body in bytes, where known.
+    pub(super) length: Option<u64>,
+    pub(super) result: CacheResult,
+    /// The word of the verdict.
+    pub(super) verdict: &'static str,
+    /// The connection ends with this answer.
+    pub(super) close: bool,
+}
+
+/// One request, from its head to the answer's.
+pub(super) async fn serve(plane: &Arc<Plane>, request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Answer> {
+    let (parts, body) = request.into_parts();
+    let id = plane.ids.next();
+    let mut meter = Meter::start(plane, &parts, peer, id);
+    let door = Door { sni: peer.sni.as_deref(), names: &plane.options.names, body: !body.is_end_stream() };
+    let mut reply = match check_request(&parts, &door) {
+        Err(refusal) => {
+            plane.metrics.requests_refused.of(refusal.reason.as_str()).inc();
+            refuse::at_the_door(&refusal)
+        }
+        Ok(_) if plane.fills.is_loop(&loop_tokens(&parts.headers)) => refuse::a_loop(),
+        Ok(target) => {
+            let routes = plane.routes.load();
+            match routes.find(target.path()).cloned() {
+                None => refuse::unknown(),
+                Some(repository) => {
+                    drop(routes);
+                    meter.of(&repository);
+                    enter(plane, &repository, &parts, (target.path(), target.query())).await
+                }
+            }
+        }
+    };
+    reply.close |= must_close(&parts);
+    reply.headers.insert(VIA, plane.via.clone());
+    reply.headers.insert(REQUEST_ID, Ids::value(id));
+    if reply.close {
+        reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    meter.judged(reply.status, reply.result, reply.verdict);
+    if matches!(reply.source, Source::Nothing) {
+        meter.bodiless();
+        reply.length = Some(0);
+    }
+    let mut response = Response::new(Answer::new(reply.source, reply.length, meter));
+    *response.status_mut() = reply.status;
+    *response.headers_mut() = reply.headers;
+    response
+}
+
+/// Into the repository: what the query means, and where the files are.
+async fn enter(
+    plane: &Arc<Plane>,
+    repository: &Arc<Repository>,
+    parts: &http::request::Parts,
+    (path, query): (&str, Option<&str>),
+) -> Reply {
+    let query = match (repository.query, query) {
+        (QueryMode::Refuse, Some(_)) => return refuse::query(),
+        (QueryMode::Key, query) => query,
+        (QueryMode::Drop | QueryMode::Refuse, _) => None,
+    };
+    let below = repository.path_of(path).unwrap_or_default();
+    let asked = Asked {
+        plane,
+        repository,
+        method: &parts.method,
+        headers: &parts.headers,
+        path,
+        below,
+        query,
+        effective: repository.effective(below),
+        now: plane.clock.now(),
+    };
+    match &repository.kind {
+        Kind::Upstreams(origin) => wait::cached(&asked, origin).await,
+        Kind::Directory { directory, .. } => from_directory(&asked, directory).await,
+    }
+}
+
+/// An answer from a stored entry.
+pub(super) fn from_entry(
+    asked: &Asked<'_>,
+    origin: &Arc<Origin>,
+    entry: &Arc<Entry>,
+    (result, verdict): (CacheResult, &'static str),
+    status: CacheStatus<'_>,
+) -> Reply {
+    let prepared = entry.prepared();
+    if prepared.is_negative() {
+        return refuse::absent(asked, entry, (result, verdict), &status);
+    }
+    asked.plane.store.note_use(entry);
+    let mut headers = prepared.headers.clone();
+    let whole = Whole { validators: &prepared.validators, length: Some(entry.length) };
+    let (code, send) = represent(asked.method, asked.headers, &whole, &mut headers);
+    let age = prepared.freshness.age(asked.now).as_secs();
+    headers.insert(AGE, HeaderValue::from(age));
+    let ttl = wait::ttl(asked, prepared);
+    headers.insert(CACHE_STATUS, CacheStatus { ttl, ..status }.render());
+    let length = sent_length(&headers);
+    let source = Source::stored(entry, origin, send);
+    Reply { status: code, headers, source, length, result, verdict, close: false }
+}
+
+/// The body length that `represent` announced.
+pub(super) fn sent_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// An answer from a file of a directory.
+async fn from_directory(asked: &Asked<'_>, directory: &Directory) -> Reply {
+    let file = match directory.open_file(&decode_path(asked.below)).await {
+        Ok(file) => file,
+        Err(DirectoryError::NotFound | DirectoryError::Denied) => return refuse::not_here(),
+        Err(error) => {
+            tracing::error!(repository = asked.repository.name, path = asked.path, %error, "a file cannot be served");
+            return refuse::try_again("the file cannot be read at the moment");
+        }
+    };
+    let mut headers = HeaderMap::with_capacity(16);
+    let tag = file.entity_tag();
+    if let Ok(value) = HeaderValue::from_str(&tag) {
+        headers.insert(ETAG, value);
+    }
+    headers.insert(LAST_MODIFIED, render_date(file.modified));
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(file.media_type));
+    headers.insert(http::header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(CACHE_CONTROL, cache_control(asked.effective));
+    headers.insert(REPR_DIGEST, repr_digest(&file.digest));
+    let status = CacheStatus {
+        node: &asked.plane.options.node,
+        fwd: Some(Fwd::Bypass),
+        detail: Some("directory"),
+        ..CacheStatus::default()
+    };
+    headers.insert(CACHE_STATUS, status.render());
+    let validators = Validators {
+        etag: EntityTag::parse(tag.as_bytes()),
+        last_modified: Some(file.modified),
+        date: Some(asked.now),
+    };
+    let whole = Whole { validators: &validators, length: Some(file.length) };
+    let (code, send) = represent(asked.method, asked.headers, &whole, &mut headers);
+    let length = sent_length(&headers);
+    let source = if send == Send::Nothing { Source::Nothing } else { Source::file(file, send) };
+    Reply { status: code, headers, source, length, result: CacheResult::Bypass, verdict: "directory", close: false }
+}
+
+/// What a master tells the caches in front of it: the rule's word, or to ask each time.
+fn cache_control(effective: &Effective) -> HeaderValue {
+    match (effective.immutable, effective.fresh_for) {
+        (Some(true), _) => HeaderValue::from_static("public, max-age=31536000, immutable"),
+        (_, Some(fresh_for)) => HeaderValue::from_str(&format!("public, max-age={}", fresh_for.as_secs()))
+            .unwrap_or(HeaderValue::from_static("no-cache")),
+        (_, None) => HeaderValue::from_static("public, no-cache"),
+    }
+}
+
+/// The key of what is asked for.
+pub(super) fn key_of(asked: &Asked<'_>) -> Key {
+    Key::new(&asked.repository.name, asked.path, asked.query)
+}
