@@ -54,8 +54,16 @@ pub const LANES: usize = 3;
 /// Sealed blocks of a running fill that stay in its own memory: readers near the front never touch the disk.
 pub const FILL_RECENT_BLOCKS: usize = 2;
 
-/// Bytes of a certificate, key or token file. A chain is a few KiB, a bundle of all public roots 250 KiB.
-pub const CREDENTIAL_BYTES: u64 = 1 << 20;
+/// Longest lifetime that is guessed from `Last-Modified` where the origin says nothing about freshness
+/// (RFC 9111 §4.2.2 suggests a tenth of the age): update files are replaced under their name, and a year-old
+/// one would be "fresh" for a month.
+pub const HEURISTIC_LIFETIME: Duration = Duration::from_secs(3_600);
 
-/// Bytes of a configuration file. A thousand repositories fit; a log or an image given by mistake does not.
-pub const CONFIG_BYTES: u64 = 4 << 20;
+/// An entry received this much later than "now" was stored under a wrong clock: its age is unknown.
+pub const CLOCK_SLACK: Duration = Duration::from_secs(60);
+
+/// Rules of one repository: each is a pattern that every request is matched against.
+pub const RULES: usize = 256;
+
+/// Characters in the pattern of a rule.
+pub const PATTERN_BYTES: usize = 1 << 10;

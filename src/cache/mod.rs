@@ -3,6 +3,7 @@
 mod entry;
 mod key;
 mod prepared;
+mod reason;
 mod record;
 pub mod verdict;
 

@@ -1,27 +1,125 @@
-//! What every answer from one entry has in common, made once.
+//! What every answer from one entry has in common, made once, so that a hit copies a map and adds arithmetic.
 
-use http::HeaderMap;
+use http::header::{ACCEPT_RANGES, AGE, DATE, ETAG};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::record::Head;
 use crate::base::digest::Digest;
-use crate::protocol::freshness::Facts;
+use crate::protocol::digest_field::{digest_tag, repr_digest};
+use crate::protocol::freshness::{Facts, assess_stored};
+use crate::protocol::headers::{header_map, storable_headers};
 use crate::protocol::validators::Validators;
 
 /// Answer headers and freshness facts of an entry.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The stored end-to-end fields as answer headers, with validators and `Repr-Digest`.
+    /// The stored end-to-end fields as answer headers, with `ETag`, `Accept-Ranges` and `Repr-Digest`.
+    /// Without what differs from answer to answer: `Content-Length`, `Age`, `Date`, `Via`, `Cache-Status`.
     pub headers: HeaderMap,
-    /// Status code
+    /// Status code: 200, or 404/410 for a negative entry.
     pub status: u16,
-    /// Age and lifetime.
+    /// Bytes of the body.
+    pub length: u64,
+    /// Age and lifetime, as far as the origin says.
     pub freshness: Facts,
-    /// What conditions compare with.
+    /// What an agent's conditions are compared with: the upstream's, or the tag made from the digest.
     pub validators: Validators,
+    /// What the upstream can be asked with. Never the tag that we made.
+    pub origin: Validators,
 }
 
 impl Prepared {
-    pub fn of(_head: &Head, _length: u64, _digest: &Digest) -> Self {
-        todo!()
+    /// Prepares a stored head for a body of `length` bytes with `digest`. A few microseconds.
+    pub fn of(head: &Head, length: u64, digest: &Digest) -> Self {
+        // Filtered again: a record may be older than today's list of fields.
+        let mut headers = header_map(&storable_headers(&header_map(&head.headers)));
+        let freshness = assess_stored(head.status, &head.headers, head.requested_at, head.received_at);
+        let origin = Validators::of(&headers);
+        headers.remove(AGE);
+        headers.remove(DATE);
+        let mut validators = origin.clone();
+        if !Self::is_negative_status(head.status) {
+            headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+            headers.insert(HeaderName::from_static("repr-digest"), repr_digest(digest));
+            if origin.etag.is_none() {
+                headers.insert(ETAG, digest_tag(digest));
+                validators.etag = Validators::of(&headers).etag;
+            }
+        }
+        Self { headers, status: head.status, length, freshness, validators, origin }
+    }
+
+    /// Whether this says that there is nothing: it has its own, short lifetime and is never served stale.
+    pub const fn is_negative(&self) -> bool {
+        Self::is_negative_status(self.status)
+    }
+
+    const fn is_negative_status(status: u16) -> bool {
+        status != 200
+    }
+
+    /// Whether the upstream can be asked if this is still right, without sending it again.
+    pub const fn can_revalidate(&self) -> bool {
+        self.origin.etag.is_some() || self.origin.last_modified.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Timestamp;
+    use crate::protocol::validators::resume_validator;
+
+    fn head(status: u16, fields: &[(&str, &str)]) -> Head {
+        Head {
+            status,
+            headers: fields
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+                .collect(),
+            requested_at: Timestamp(1_000),
+            received_at: Timestamp(2_000),
+            ..Head::default()
+        }
+    }
+
+    #[test]
+    fn the_upstreams_tag_stays() {
+        let prepared = Prepared::of(
+            &head(200, &[("etag", "\"v1\""), ("date", "x"), ("age", "7")]),
+            3,
+            &Digest::of(b"abc"),
+        );
+        assert_eq!(prepared.headers.get("etag").unwrap(), "\"v1\"");
+        assert_eq!(prepared.headers.get("accept-ranges").unwrap(), "bytes");
+        assert_eq!(
+            prepared.headers.get("repr-digest").unwrap(),
+            "sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:"
+        );
+        assert!(!prepared.headers.contains_key("date") && !prepared.headers.contains_key("age"));
+        assert_eq!(prepared.freshness.initial_age.as_secs(), 8);
+    }
+
+    #[test]
+    fn a_tag_that_we_made_never_goes_upstream() {
+        let prepared = Prepared::of(&head(200, &[]), 3, &Digest::of(b"abc"));
+        assert_eq!(prepared.headers.get("etag").unwrap(), &digest_tag(&Digest::of(b"abc")));
+        assert_eq!(resume_validator(&prepared.validators).unwrap(), digest_tag(&Digest::of(b"abc")));
+        assert_eq!(prepared.origin, Validators::default());
+        assert!(!prepared.can_revalidate());
+    }
+
+    #[test]
+    fn a_negative_entry_has_no_identity() {
+        let prepared = Prepared::of(&head(404, &[("content-type", "text/plain")]), 0, &Digest::of(b""));
+        assert!(prepared.is_negative());
+        assert_eq!(prepared.headers.len(), 1);
+    }
+
+    #[test]
+    fn fields_that_are_no_longer_on_the_list_are_not_repeated() {
+        let fields = [("set-cookie", "a=b"), ("content-length", "9"), ("bad name", "x"), ("link", "a\r\nb")];
+        let prepared = Prepared::of(&head(200, &fields), 3, &Digest::of(b"abc"));
+        assert_eq!(prepared.headers.len(), 3);
     }
 }

@@ -1,3 +1,12 @@
 //! Pure HTTP rules: no async, no I/O, no clock.
 
-pub mod reply;
+pub mod cache_control;
+pub mod cache_status;
+pub mod digest_field;
+pub mod freshness;
+pub mod headers;
+pub mod multipart;
+pub mod range;
+pub mod request;
+pub mod target;
+pub mod validators;

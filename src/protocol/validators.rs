@@ -162,6 +162,20 @@ pub fn same_representation(a: &Validators, b: &Validators) -> bool {
     }
 }
 
+/// Whether a 304 is about the stored reply (RFC 9111 §4.3.4): what validators it carries are those. One that
+/// names another tag or date is a lie or about something else; fetch anew and change nothing.
+pub fn confirms(stored: &Validators, not_modified: &HeaderMap) -> bool {
+    let reply = Validators::of(not_modified);
+    match (&stored.etag, &reply.etag) {
+        (Some(ours), Some(theirs)) => ours.weak_eq(theirs),
+        // A broken or repeated tag is none, but it is not silence either.
+        (_, None) if not_modified.contains_key(ETAG) => false,
+        (None, Some(_)) => false,
+        (Some(_), None) => true,
+        (None, None) => reply.last_modified.is_none() || reply.last_modified == stored.last_modified,
+    }
+}
+
 /// An HTTP date in any of its three forms (RFC 9110 §5.6.7).
 pub fn parse_date(value: &HeaderValue) -> Option<Timestamp> {
     httpdate::parse_http_date(value.to_str().ok()?.trim()).ok().map(Timestamp::from_system)
@@ -342,6 +356,24 @@ mod tests {
         assert!(!same_representation(&tag("\"a\""), &dated));
         assert!(same_representation(&dated, &dated));
         assert!(!same_representation(&Validators::default(), &Validators::default()));
+    }
+
+    #[test]
+    fn a_304_must_be_about_what_is_stored() {
+        let tagged = validators(&[("etag", "\"v1\""), ("last-modified", EARLY)]);
+        let dated = validators(&[("last-modified", EARLY)]);
+        for (stored, reply, expected) in [
+            (&tagged, &[][..], true),
+            (&tagged, &[("etag", "\"v1\"")], true),
+            (&tagged, &[("etag", "W/\"v1\""), ("last-modified", LATE)], true),
+            (&tagged, &[("etag", "\"v2\"")], false),
+            (&tagged, &[("etag", "rubbish")], false),
+            (&dated, &[("last-modified", EARLY)], true),
+            (&dated, &[("last-modified", LATE)], false),
+            (&dated, &[("etag", "\"v1\"")], false),
+        ] {
+            assert_eq!(confirms(stored, &map(reply)), expected, "{reply:?}");
+        }
     }
 
     #[test]
