@@ -65,6 +65,7 @@ struct Inner {
     open_until: Option<Timestamp>,
     probe_until: Option<Timestamp>,
     rate: Option<u64>,
+    paused: bool,
 }
 
 impl Inner {
@@ -77,6 +78,11 @@ impl Inner {
         }
     }
 
+    /// It asked for a pause, and nobody probed since: an older transfer that ends well does not undo that.
+    const fn holds_pause(&self) -> bool {
+        self.paused && self.probe_until.is_none()
+    }
+
     fn open(&mut self, now: Timestamp, least: Duration) {
         let doubled = BACKOFF_FIRST.saturating_mul(1 << self.openings.min(6)).min(BACKOFF_LONGEST);
         self.openings = self.openings.saturating_add(1);
@@ -86,11 +92,23 @@ impl Inner {
 }
 
 impl Health {
-    /// A fetch gave a truthful answer, 404 included. Closes the breaker.
+    /// A truthful head came: closes the breaker, but keeps the points, so that heads whose bodies never arrive
+    /// open it again.
+    pub fn report_head(&self) {
+        let mut inner = self.0.lock();
+        if !inner.holds_pause() && inner.open_until.take().is_some() {
+            inner.probe_until = None;
+            inner.paused = false;
+            inner.points = OPEN_AT - 1;
+        }
+    }
+
+    /// A fetch gave a truthful answer to its end, 404 included. Closes the breaker and forgets the trouble before.
     pub fn report_ok(&self) {
         let mut inner = self.0.lock();
-        let rate = inner.rate;
-        *inner = Inner { rate, ..Inner::default() };
+        if !inner.holds_pause() {
+            *inner = Inner { rate: inner.rate, ..Inner::default() };
+        }
     }
 
     /// `bytes` of a body arrived during `waited` of waiting for them.
@@ -125,6 +143,7 @@ impl Health {
         inner.points = inner.points.saturating_add(points);
         let open = probe_failed || inner.points >= OPEN_AT;
         if open {
+            inner.paused = matches!(trouble, Trouble::Pause(_));
             inner.open(now, least);
         }
         open
@@ -163,4 +182,127 @@ impl Health {
 fn jittered(base: Duration) -> Duration {
     let percent = getrandom::u32().map_or(100, |random| 80 + random % 41);
     base * percent / 100
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn end_of(state: State) -> Timestamp {
+        match state {
+            State::Down { until } => until,
+            other => panic!("not down: {other:?}"),
+        }
+    }
+
+    /// Opens it at `now` and gives the end of the back-off.
+    fn open(health: &Health, now: Timestamp) -> Timestamp {
+        while !health.report_failure(now, Trouble::Unreachable) {}
+        end_of(health.state(now))
+    }
+
+    #[test]
+    fn twice_unreachable_or_five_times_failing_opens_the_breaker() {
+        let now = Timestamp(1_000_000);
+        for (trouble, times) in [(Trouble::Unreachable, 2), (Trouble::Failing, 5)] {
+            let health = Health::default();
+            for time in 1..=times {
+                assert_eq!(health.report_failure(now, trouble), time == times, "{trouble:?} {time}");
+            }
+            assert!(!health.admit(now));
+        }
+    }
+
+    #[test]
+    fn a_good_answer_in_between_forgets_the_trouble() {
+        let (health, now) = (Health::default(), Timestamp(0));
+        for _ in 0..20 {
+            assert!(!health.report_failure(now, Trouble::Failing));
+            health.report_ok();
+        }
+        assert_eq!(health.state(now), State::Up);
+    }
+
+    #[test]
+    fn the_back_off_doubles_from_one_second_to_sixty_with_jitter() {
+        let health = Health::default();
+        let mut now = Timestamp(0);
+        for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let until = open(&health, now);
+            let took = until.since(now);
+            let base = SECOND * expected;
+            assert!(
+                took >= base * 8 / 10 && took <= (base * 12 / 10).min(BACKOFF_LONGEST),
+                "{expected}: {took:?}"
+            );
+            now = until;
+            assert!(health.admit(now));
+        }
+    }
+
+    #[test]
+    fn one_probe_at_a_time_and_its_success_closes() {
+        let health = Health::default();
+        let now = open(&health, Timestamp(0));
+        assert_eq!(health.state(now), State::HalfOpen);
+        assert!(health.admit(now));
+        assert!(!health.admit(now));
+        assert!(matches!(health.state(now), State::Probing { .. }));
+        health.report_ok();
+        assert!(health.admit(now) && health.admit(now));
+        assert_eq!(health.failures(), 0);
+    }
+
+    #[test]
+    fn a_probe_that_vanished_blocks_for_its_lease_only() {
+        let health = Health::default();
+        let now = open(&health, Timestamp(0));
+        assert!(health.admit(now));
+        assert!(!health.admit(now.after(PROBE_LEASE - SECOND)));
+        assert!(health.admit(now.after(PROBE_LEASE)));
+    }
+
+    #[test]
+    fn heads_without_their_bodies_open_it_again_at_once() {
+        let health = Health::default();
+        let now = open(&health, Timestamp(0));
+        assert!(health.admit(now));
+        health.report_head();
+        assert_eq!(health.state(now), State::Up);
+        assert!(health.report_failure(now, Trouble::Failing));
+    }
+
+    #[test]
+    fn a_pause_that_was_asked_for_is_kept_within_a_minute_and_not_undone_by_older_transfers() {
+        let (health, now) = (Health::default(), Timestamp(0));
+        assert!(health.report_failure(now, Trouble::Pause(30 * SECOND)));
+        health.report_ok();
+        assert_eq!(end_of(health.state(now)), now.after(30 * SECOND));
+        let health = Health::default();
+        health.report_failure(now, Trouble::Pause(SECOND * 86_400));
+        assert_eq!(end_of(health.state(now)), now.after(BACKOFF_LONGEST));
+    }
+
+    #[test]
+    fn fetches_that_were_under_way_do_not_lengthen_the_back_off() {
+        let health = Health::default();
+        let until = open(&health, Timestamp(0));
+        for _ in 0..100 {
+            assert!(!health.report_failure(Timestamp(10), Trouble::Unreachable));
+        }
+        assert_eq!(end_of(health.state(Timestamp(10))), until);
+    }
+
+    #[test]
+    fn throughput_is_a_moving_average_of_bodies_large_enough_to_tell() {
+        let health = Health::default();
+        health.report_rate(1_000, SECOND);
+        assert_eq!(health.throughput(), None);
+        health.report_rate(1_000_000, SECOND);
+        assert_eq!(health.throughput(), Some(1_000_000));
+        health.report_rate(2_000_000, SECOND);
+        assert_eq!(health.throughput(), Some(1_200_000));
+    }
 }

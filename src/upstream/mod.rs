@@ -5,11 +5,19 @@
 
 mod ask;
 mod client;
+mod connect;
 mod error;
 mod health;
+mod meter;
 mod options;
+mod place;
+mod pool;
 mod reply;
+mod resolve;
 mod sources;
+#[cfg(test)]
+mod tests;
+mod tls;
 
 pub use ask::{Ask, Span};
 pub use client::{Permit, Upstream};

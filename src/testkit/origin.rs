@@ -1,0 +1,441 @@
+//! A scripted origin over TCP or TLS: every path does what its [`Script`] says, and everything is counted.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use socket2::{SockRef, Socket};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tokio_rustls::TlsAcceptor;
+
+use super::content;
+use super::pki::{Authority, Issued};
+use super::script::{Fault, Framing, How, Ranges, Raw, Script};
+
+/// Bytes written at once: small, so that faults and rates are exact.
+const WRITE: u64 = 16 << 10;
+
+/// A scripted origin; stops when dropped, and all its connections with it.
+#[derive(Debug)]
+pub struct Origin {
+    address: SocketAddr,
+    secure: bool,
+    state: Arc<State>,
+    listener: JoinHandle<()>,
+}
+
+/// What happened on one path.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests, whatever became of them.
+    pub requests: usize,
+    /// Bytes of bodies written.
+    pub body_bytes: u64,
+    /// The `Range` values asked for.
+    pub ranges: Vec<String>,
+    /// Transfers at the same time, at most.
+    pub concurrent: usize,
+    /// Faults that struck.
+    pub faults: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    scripts: Mutex<HashMap<String, Script>>,
+    counts: Mutex<HashMap<String, Counts>>,
+    running: Mutex<HashMap<String, usize>>,
+    heads: Mutex<Vec<String>>,
+    connections: AtomicUsize,
+    link: Link,
+}
+
+impl Origin {
+    /// Over plain TCP on 127.0.0.1, on a port the kernel chooses.
+    pub async fn start() -> Self {
+        Self::listen(None).await
+    }
+
+    /// Over TLS with this certificate; asks for a client certificate of `client_ca` if given.
+    pub async fn start_tls(certificate: &Issued, client_ca: Option<&Authority>) -> Self {
+        Self::listen(Some(certificate.acceptor(client_ca))).await
+    }
+
+    async fn listen(tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be bound");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let state = Arc::new(State::default());
+        let secure = tls.is_some();
+        let listener = tokio::spawn(accept(listener, tls, Arc::clone(&state)));
+        Self { address, secure, state, listener }
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn authority(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Its URL, with the slash at the end.
+    pub fn url(&self) -> String {
+        format!("{}://{}/", if self.secure { "https" } else { "http" }, self.address)
+    }
+
+    /// Scripts `path` (with its slash in front, without query). Paths without a script are 404.
+    pub fn set(&self, path: &str, script: Script) {
+        self.state.scripts.lock().insert(path.to_owned(), script);
+    }
+
+    /// Bytes a second that all bodies share; 0 is without limit.
+    pub fn set_rate(&self, rate: u64) {
+        self.state.link.rate.store(rate, Ordering::Relaxed);
+    }
+
+    /// What happened on `path` so far.
+    pub fn counts(&self, path: &str) -> Counts {
+        self.state.counts.lock().get(path).cloned().unwrap_or_default()
+    }
+
+    /// Connections accepted so far.
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::Relaxed)
+    }
+
+    /// All request heads, in order of arrival, as they came.
+    pub fn heads(&self) -> Vec<String> {
+        self.state.heads.lock().clone()
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+/// Owns the connections: they end with the listener's task.
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((tcp, _)) = listener.accept().await else { continue };
+        state.connections.fetch_add(1, Ordering::Relaxed);
+        connections.spawn(connection(tcp, tls.clone(), Arc::clone(&state)));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// What becomes of a connection after a reply.
+enum After {
+    Next,
+    Close,
+    Reset,
+}
+
+async fn connection(tcp: TcpStream, tls: Option<TlsAcceptor>, state: Arc<State>) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let socket = SockRef::from(&tcp).try_clone()?;
+    let mut io: Box<dyn Io> = match tls {
+        Some(tls) => Box::new(tls.accept(tcp).await?),
+        None => Box::new(tcp),
+    };
+    let mut buffer = Vec::new();
+    while let Some(head) = read_head(&mut io, &mut buffer).await? {
+        match reply(&mut io, &head, &state).await? {
+            After::Next => {}
+            After::Close => {
+                io.shutdown().await?;
+                break;
+            }
+            After::Reset => {
+                reset(&socket)?;
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The last close of the socket then sends RST.
+fn reset(socket: &Socket) -> io::Result<()> {
+    socket.set_linger(Some(Duration::ZERO))
+}
+
+async fn read_head(io: &mut Box<dyn Io>, buffer: &mut Vec<u8>) -> io::Result<Option<String>> {
+    loop {
+        if let Some(end) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+            let rest = buffer.split_off(end + 4);
+            let head = std::mem::replace(buffer, rest);
+            return Ok(Some(String::from_utf8_lossy(&head).into_owned()));
+        }
+        if io.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+/// The value of a header field in a raw head.
+fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().skip(1).find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        found.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+/// Counts a transfer as running until dropped.
+struct Running<'a>(&'a State, &'a str);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(running) = self.0.running.lock().get_mut(self.1) {
+            *running -= 1;
+        }
+    }
+}
+
+impl State {
+    fn count<T>(&self, path: &str, change: impl FnOnce(&mut Counts) -> T) -> T {
+        change(self.counts.lock().entry(path.to_owned()).or_default())
+    }
+
+    fn begin<'a>(&'a self, path: &'a str, head: &str) -> (Running<'a>, usize) {
+        self.heads.lock().push(head.to_owned());
+        let running = {
+            let mut running = self.running.lock();
+            let running = running.entry(path.to_owned()).or_default();
+            *running += 1;
+            *running
+        };
+        let number = self.count(path, |counts| {
+            counts.ranges.extend(field(head, "range").map(str::to_owned));
+            counts.concurrent = counts.concurrent.max(running);
+            counts.requests += 1;
+            counts.requests - 1
+        });
+        (Running(self, path), number)
+    }
+}
+
+async fn reply(io: &mut Box<dyn Io>, head: &str, state: &State) -> io::Result<After> {
+    let mut words = head.split(' ');
+    let method = words.next().unwrap_or_default();
+    let path = words.next().and_then(|target| target.split('?').next()).unwrap_or_default();
+    let (_running, number) = state.begin(path, head);
+    let script = state.scripts.lock().get(path).cloned();
+    let Some(mut script) = script else {
+        io.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await?;
+        return Ok(After::Next);
+    };
+    if let Some(raw) = script.raw {
+        return send_raw(io, &raw).await;
+    }
+    if let Some((from, etag, seed)) = script.becomes.take()
+        && number >= from
+    {
+        script.etag = Some(etag);
+        script.seed = seed;
+    }
+    if let Some(hold) = script.hold.as_ref().filter(|hold| hold.at.is_none()) {
+        hold.gate.pass().await;
+    }
+    tokio::time::sleep(script.delay).await;
+    for _ in 0..script.hints.0 {
+        io.write_all(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n").await?;
+        tokio::time::sleep(script.hints.1).await;
+    }
+    let answer = Answer::of(&script, head);
+    io.write_all(answer.render(&script).as_bytes()).await?;
+    if method == "HEAD" || answer.bodyless() {
+        return Ok(After::Next);
+    }
+    send_body(io, path, &script, &answer, state).await
+}
+
+async fn send_raw(io: &mut Box<dyn Io>, raw: &Raw) -> io::Result<After> {
+    io.write_all(&raw.bytes).await?;
+    io.flush().await?;
+    if let Some((after, bytes)) = &raw.later {
+        tokio::time::sleep(*after).await;
+        io.write_all(bytes).await?;
+    }
+    Ok(if raw.close { After::Close } else { After::Next })
+}
+
+/// The head of an answer and which bytes follow.
+struct Answer {
+    status: u16,
+    start: u64,
+    end: u64,
+    place: Option<String>,
+}
+
+impl Answer {
+    fn of(script: &Script, head: &str) -> Self {
+        let whole = Self { status: script.status, start: 0, end: script.length, place: None };
+        if script.status != 200 {
+            return whole;
+        }
+        let same = |field_name: &str, value: &Option<String>| {
+            value.is_some() && field(head, field_name).map(str::to_owned) == *value
+        };
+        if same("if-none-match", &script.etag) || same("if-modified-since", &script.last_modified) {
+            return Self { status: 304, end: 0, ..whole };
+        }
+        let Some((start, end)) = field(head, "range").and_then(|range| parse_range(range, script.length))
+        else {
+            return whole;
+        };
+        let condition = field(head, "if-range").map(str::to_owned);
+        let fits = condition.is_none()
+            || condition == script.etag
+            || condition == script.last_modified
+            || script.ranges == Ranges::IgnoreCondition;
+        if script.ranges == Ranges::Ignore || !fits {
+            return whole;
+        }
+        if start >= script.length {
+            return Self { status: 416, start: 0, end: 0, place: Some(format!("bytes */{}", script.length)) };
+        }
+        let end = if let Ranges::AtMost(most) = script.ranges { end.min(start + most) } else { end };
+        let place = |start: u64, end: u64, total: String| Some(format!("bytes {start}-{}/{total}", end - 1));
+        let place = match script.ranges {
+            Ranges::Shifted(by) => place(start + by, end + by, (script.length + by).to_string()),
+            Ranges::Total(total) => place(start, end, total.to_string()),
+            Ranges::UnknownTotal => place(start, end, "*".to_owned()),
+            Ranges::Unplaced => None,
+            _ => place(start, end, script.length.to_string()),
+        };
+        Self { status: 206, start, end, place }
+    }
+
+    const fn bodyless(&self) -> bool {
+        matches!(self.status, 204 | 304)
+    }
+
+    fn render(&self, script: &Script) -> String {
+        let mut lines = vec![format!("HTTP/1.1 {} Scripted", self.status)];
+        let mut add = |name: &str, value: &str| lines.push(format!("{name}: {value}"));
+        match script.framing {
+            _ if self.bodyless() => {}
+            Framing::Length => add("content-length", &(self.end - self.start).to_string()),
+            Framing::WrongLength(length) => add("content-length", &length.to_string()),
+            Framing::Chunked => add("transfer-encoding", "chunked"),
+            Framing::Close => add("connection", "close"),
+        }
+        let optional = [
+            ("etag", &script.etag),
+            ("last-modified", &script.last_modified),
+            ("content-range", &self.place),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                add(name, value);
+            }
+        }
+        for (name, value) in &script.headers {
+            add(name, value);
+        }
+        lines.push("\r\n".to_owned());
+        lines.join("\r\n")
+    }
+}
+
+/// One range as half-open bytes of a file; the end may lie behind it.
+fn parse_range(value: &str, length: u64) -> Option<(u64, u64)> {
+    let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
+    if first.is_empty() {
+        return Some((length.saturating_sub(last.parse().ok()?), length));
+    }
+    let end = if last.is_empty() { length } else { last.parse::<u64>().ok()?.saturating_add(1).min(length) };
+    Some((first.parse().ok()?, end))
+}
+
+async fn send_body(
+    io: &mut Box<dyn Io>,
+    path: &str,
+    script: &Script,
+    answer: &Answer,
+    state: &State,
+) -> io::Result<After> {
+    let own_link = Link { rate: AtomicU64::new(script.rate.unwrap_or(0)), ..Link::default() };
+    let fault = script.fault.filter(|fault| fault.at >= answer.start && fault.at < answer.end.max(1));
+    let fault = fault.filter(|fault| state.count(path, |counts| counts.faults < fault.times));
+    let hold = script.hold.as_ref().and_then(|hold| Some((hold.at?, &hold.gate)));
+    let mut at = answer.start;
+    loop {
+        if let Some((_, gate)) = hold.filter(|(byte, _)| *byte == at) {
+            io.flush().await?;
+            gate.pass().await;
+        }
+        if let Some(fault) = fault.filter(|fault| fault.at == at) {
+            io.flush().await?;
+            state.count(path, |counts| counts.faults += 1);
+            return strike(fault).await;
+        }
+        if at >= answer.end {
+            break;
+        }
+        let stops = [Some(answer.end), fault.map(|fault| fault.at), hold.map(|(byte, _)| byte)];
+        let next = stops.into_iter().flatten().filter(|stop| *stop > at).fold(at + WRITE, u64::min);
+        state.link.pass(next - at).await;
+        own_link.pass(next - at).await;
+        let len = usize::try_from(next - at).unwrap_or(0);
+        let bytes = content::piece(script.seed, at, len);
+        if script.framing == Framing::Chunked {
+            io.write_all(format!("{len:x}\r\n").as_bytes()).await?;
+        }
+        io.write_all(&bytes).await?;
+        if script.framing == Framing::Chunked {
+            io.write_all(b"\r\n").await?;
+        }
+        state.count(path, |counts| counts.body_bytes += next - at);
+        at = next;
+    }
+    if script.framing == Framing::Chunked {
+        io.write_all(b"0\r\n\r\n").await?;
+    }
+    io.flush().await?;
+    let ends = matches!(script.framing, Framing::Close | Framing::WrongLength(_));
+    Ok(if ends { After::Close } else { After::Next })
+}
+
+async fn strike(fault: Fault) -> io::Result<After> {
+    match fault.how {
+        How::Stall => std::future::pending().await,
+        How::Reset => Ok(After::Reset),
+        How::Finish => Ok(After::Close),
+    }
+}
+
+/// A link of limited rate that transfers share.
+#[derive(Debug, Default)]
+struct Link {
+    rate: AtomicU64,
+    free_at: Mutex<Option<Instant>>,
+}
+
+impl Link {
+    /// Waits until `bytes` have passed.
+    async fn pass(&self, bytes: u64) {
+        let rate = self.rate.load(Ordering::Relaxed);
+        if rate == 0 {
+            return;
+        }
+        let until = {
+            let mut free_at = self.free_at.lock();
+            let now = Instant::now();
+            let from = free_at.map_or(now, |at| at.max(now));
+            let until = from + Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
+            *free_at = Some(until);
+            until
+        };
+        sleep_until(until).await;
+    }
+}
