@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::base::size::{QuantityError, parse_rate, parse_size};
+use crate::base::size::{parse_rate, parse_size};
 
 /// The whole command line.
 #[derive(Clone, Debug, Parser)]
@@ -155,10 +155,10 @@ pub struct DemoArgs {
     /// Agents that fetch at the same moment, 1 to 2000
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = agents)]
     pub agents: usize,
-    /// Bytes of the largest package
+    /// Size of the largest package
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
     pub size: u64,
-    /// Speed of the WAN, in bytes a second here
+    /// Speed of the WAN
     #[arg(long, value_name = "RATE", default_value = "20Mbit/s", value_parser = rate)]
     pub wan: u64,
     /// Leave the handler running at the end, with `curl` lines to try
@@ -170,14 +170,16 @@ pub struct DemoArgs {
 }
 
 fn agents(text: &str) -> Result<usize, String> {
-    let number: usize = text.parse().map_err(|_| "not a number".to_owned())?;
+    let number = text.parse().map_err(|_| "not a whole number".to_owned())?;
     if (1..=2_000).contains(&number) { Ok(number) } else { Err("allowed: 1 to 2000".to_owned()) }
 }
 
-fn size(text: &str) -> Result<u64, QuantityError> {
-    parse_size(text)
+fn size(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text).map_err(|error| error.to_string())?;
+    if (1 << 10..=4 << 30).contains(&bytes) { Ok(bytes) } else { Err("allowed: 1KiB to 4GiB".to_owned()) }
 }
 
-fn rate(text: &str) -> Result<u64, QuantityError> {
-    parse_rate(text)
+fn rate(text: &str) -> Result<u64, String> {
+    let rate = parse_rate(text).map_err(|error| error.to_string())?;
+    if (1 << 10..=10 << 30).contains(&rate) { Ok(rate) } else { Err("allowed: 1KiB/s to 10GiB/s".to_owned()) }
 }

@@ -92,10 +92,8 @@ mod tests {
         each(&Cli::command(), &mut |command| {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             for line in help.lines().skip(1) {
-                let words = line.split([' ', '|', '>']).filter(|word| !word.is_empty());
-                let words = words.take_while(
-                    |word| !matches!(*word, "less" | "waypost.toml" if line.contains(['>', '|'])),
-                );
+                let command = line.split(['|', '>']).next().unwrap_or_default();
+                let words = command.split_whitespace();
                 Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
             }
         });
@@ -108,7 +106,9 @@ mod tests {
             panic!("not the demo");
         };
         assert_eq!((args.agents, args.size, args.wan, args.keep), (200, 50 << 20, 12_500_000, false));
-        for wrong in [["--agents", "0"], ["--agents", "2001"], ["--size", "16"], ["--wan", "20MiB"]] {
+        for wrong in
+            [["--agents", "0"], ["--agents", "2001"], ["--size", "16"], ["--size", "0B"], ["--wan", "20MiB"]]
+        {
             assert!(Cli::try_parse_from(["waypost", "demo"].iter().chain(&wrong)).is_err(), "{wrong:?}");
         }
     }

@@ -23,9 +23,13 @@ pub struct CheckedConfig {
     pub repositories: Vec<RepositoryConfig>,
     /// `[log]`
     pub log: LogConfig,
-    /// The proof: outside of `config` nobody can fill this field.
-    pub(super) _checked: (),
+    /// Outside of `config` nobody can fill this field.
+    pub(super) _proof: Proof,
 }
+
+/// That the check has been done.
+#[derive(Clone, Debug)]
+pub(super) struct Proof;
 
 /// `[server]`: what agents talk to. At least one of the two lists of addresses is not empty.
 #[derive(Clone, Debug)]

@@ -90,7 +90,7 @@ pub fn check_text(
             repositories: repository::repositories(&root, &cache.dir),
             log: node::log(&root.section("log", "[log]", &node::LOG)),
             cache,
-            _checked: (),
+            _proof: checked::Proof,
         }
     });
     let (found, secrets) = cx.into_found();

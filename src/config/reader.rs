@@ -64,13 +64,16 @@ pub(super) struct Keys {
     pub(super) later: &'static [&'static str],
 }
 
-/// Parses `text`; syntax errors are noted and give nothing.
+/// After this many syntax errors the file is something else, a log or a script, and more of them say nothing.
+const SYNTAX_ERRORS: usize = 20;
+
+/// Parses `text`; syntax errors are noted, the first ones, and give nothing.
 pub(super) fn parse<'t>(text: &'t str, cx: &Context<'_>) -> Option<DeTable<'t>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Some(table.into_inner());
     }
-    for error in errors {
+    for error in errors.into_iter().take(SYNTAX_ERRORS) {
         let span = error.span().unwrap_or(0..0);
         cx.report(Diagnostic::error(
             Code::Syntax,
@@ -94,7 +97,7 @@ pub(super) struct Section<'a> {
 impl<'a> Section<'a> {
     /// The file itself.
     pub(super) fn root(table: &'a DeTable<'a>, keys: &Keys, cx: &'a Context<'a>) -> Self {
-        Self::open(table, "the top of the file".to_owned(), 0..0, keys, cx)
+        Self::open(table, "the file".to_owned(), 0..0, keys, cx)
     }
 
     fn open(

@@ -125,6 +125,9 @@ fn is_variable(name: &str) -> bool {
 pub(super) fn render_duration(time: Duration) -> String {
     const UNITS: [(u128, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
     let millis = time.as_millis();
+    if millis == 0 {
+        return "0s".to_owned();
+    }
     UNITS
         .iter()
         .find(|(unit, _)| millis >= *unit && millis.is_multiple_of(*unit))
