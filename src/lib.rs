@@ -4,10 +4,13 @@
 //!
 //! - leaf: [`base`]
 //! - pure rules: [`cache`]
-//! - adapters: [`server`]
+//! - adapters: [`server`], [`telemetry`]
+//! - planes: [`admin`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
 
+pub mod admin;
 pub mod base;
 pub mod cache;
 pub mod server;
+pub mod telemetry;
