@@ -3,13 +3,13 @@
 //! Every file crosses the WAN once, is verified, and streams to every agent while it arrives. The map:
 //!
 //! - leaf: [`base`]
-//! - pure rules: [`protocol`], [`repository`], [`cache`]
-//! - adapters: [`store`], [`upstream`], [`fill`], [`server`]
-//! - planes: [`proxy`]
-//! - around them: [`config`], [`cli`]
+//! - pure rules: [`cache`]
+//! - adapters: [`server`], [`telemetry`]
+//! - planes: [`admin`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
 
+pub mod admin;
 pub mod base;
 pub mod cache;
 pub mod cli;
@@ -19,7 +19,4 @@ pub mod protocol;
 pub mod proxy;
 pub mod repository;
 pub mod server;
-pub mod store;
-#[cfg(any(test, feature = "testkit"))]
-pub mod testkit;
-pub mod upstream;
+pub mod telemetry;

@@ -1,0 +1,483 @@
+//! The metrics of a node, by the names of the interface.
+//!
+//! Whoever counts often holds a handle that was resolved once ([`RepositoryMetrics`], [`RouteMetrics`],
+//! [`UpstreamMetrics`]); labels are never looked up on a request's way. Levels that somebody else already keeps
+//! are copied in just before a reading ([`Metrics::before_reading`]).
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use http::StatusCode;
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::exposition::Exposition;
+use super::histogram::Durations;
+
+type Labels = Vec<(&'static str, String)>;
+
+/// Statuses with a series of their own; any other is counted as `other`, so that an upstream cannot make series.
+const CODES: [u16; 24] = [
+    200, 204, 206, 301, 302, 304, 307, 400, 401, 403, 404, 405, 410, 412, 414, 416, 417, 421, 429, 431, 500,
+    502, 503, 504,
+];
+
+/// A count that only grows.
+#[derive(Clone, Debug, Default)]
+pub struct Count(Counter);
+
+impl Count {
+    /// One more.
+    pub fn inc(&self) {
+        self.0.inc();
+    }
+
+    /// `by` more.
+    pub fn add(&self, by: u64) {
+        self.0.inc_by(by);
+    }
+
+    /// Copies a count that is kept elsewhere; it must only grow there, too.
+    pub fn copy(&self, total: u64) {
+        self.0.inner().store(total, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    pub fn value(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// A value that goes up and down.
+#[derive(Clone, Debug, Default)]
+pub struct Level(Gauge);
+
+impl Level {
+    /// The value now.
+    pub fn set(&self, value: u64) {
+        self.0.set(i64::try_from(value).unwrap_or(i64::MAX));
+    }
+
+    /// One more.
+    pub fn inc(&self) {
+        self.0.inc();
+    }
+
+    /// One less.
+    pub fn dec(&self) {
+        self.0.dec();
+    }
+}
+
+/// Counts by a word from a closed set.
+#[derive(Clone, Debug)]
+pub struct Reasons {
+    label: &'static str,
+    family: Family<Labels, Counter>,
+}
+
+impl Reasons {
+    fn new(label: &'static str) -> Self {
+        Self { label, family: Family::default() }
+    }
+
+    /// The count of one word; keep it where it is used often.
+    pub fn of(&self, word: &'static str) -> Count {
+        Count(self.family.get_or_create_owned(&vec![(self.label, word.to_owned())]))
+    }
+}
+
+/// How the cache answered a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheResult {
+    /// From memory or disk, fresh.
+    Hit,
+    /// From a fill that somebody else had begun.
+    Collapsed,
+    /// From a fill begun for it.
+    Miss,
+    /// From the cache after the upstream had confirmed it.
+    Revalidated,
+    /// From the cache although stale.
+    Stale,
+    /// Not through the cache: not shareable, or from a directory.
+    Bypass,
+    /// Not at all.
+    Error,
+}
+
+impl CacheResult {
+    /// All of them, in the order of their value.
+    pub const ALL: [Self; 7] =
+        [Self::Hit, Self::Collapsed, Self::Miss, Self::Revalidated, Self::Stale, Self::Bypass, Self::Error];
+
+    /// The word in the label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Collapsed => "collapsed",
+            Self::Miss => "miss",
+            Self::Revalidated => "revalidated",
+            Self::Stale => "stale",
+            Self::Bypass => "bypass",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// The counts of one repository.
+#[derive(Debug)]
+pub struct RepositoryMetrics([(Count, Count); CacheResult::ALL.len()]);
+
+impl RepositoryMetrics {
+    /// One more request with this result.
+    pub fn request(&self, result: CacheResult) {
+        if let Some((requests, _)) = self.0.get(result as usize) {
+            requests.inc();
+        }
+    }
+
+    /// More bytes of bodies sent to clients under this result.
+    pub fn bytes(&self, result: CacheResult, bytes: u64) {
+        if let Some((_, count)) = self.0.get(result as usize) {
+            count.add(bytes);
+        }
+    }
+}
+
+/// Counts by status code, each series made when first used.
+struct Codes {
+    family: Family<Labels, Counter>,
+    labels: Labels,
+    counts: [OnceLock<Counter>; CODES.len() + 1],
+}
+
+impl Codes {
+    fn new(family: &Family<Labels, Counter>, labels: Labels) -> Self {
+        Self { family: family.clone(), labels, counts: [const { OnceLock::new() }; CODES.len() + 1] }
+    }
+
+    fn inc(&self, code: StatusCode) {
+        let slot = CODES.binary_search(&code.as_u16()).unwrap_or(CODES.len());
+        let make = || {
+            let code = CODES.get(slot).map_or_else(|| "other".to_owned(), u16::to_string);
+            let labels: Labels = self.labels.iter().cloned().chain([("code", code)]).collect();
+            self.family.get_or_create_owned(&labels)
+        };
+        if let Some(count) = self.counts.get(slot) {
+            count.get_or_init(make).inc();
+        }
+    }
+}
+
+impl fmt::Debug for Codes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Codes").field(&self.labels).finish()
+    }
+}
+
+/// The counts of one route of one listener.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    codes: Codes,
+    durations: Durations,
+}
+
+impl RouteMetrics {
+    /// One more answer, `time` from the request's head to the end of the body.
+    pub fn answered(&self, code: StatusCode, time: Duration) {
+        self.codes.inc(code);
+        self.durations.observe(time);
+    }
+}
+
+/// The counts of one upstream.
+#[derive(Debug)]
+pub struct UpstreamMetrics {
+    name: String,
+    codes: Codes,
+    received: Count,
+    up: Level,
+    lies: Family<Labels, Counter>,
+}
+
+impl UpstreamMetrics {
+    /// One more reply head.
+    pub fn replied(&self, code: StatusCode) {
+        self.codes.inc(code);
+    }
+
+    /// More bytes of bodies.
+    pub fn received(&self, bytes: u64) {
+        self.received.add(bytes);
+    }
+
+    /// Whether it is used at the moment.
+    pub fn up(&self, up: bool) {
+        self.up.set(u64::from(up));
+    }
+
+    /// One more reply that was refused, by the word of the lie. Rare: the label is looked up.
+    pub fn lied(&self, lie: &'static str) {
+        let labels = vec![("upstream", self.name.clone()), ("lie", lie.to_owned())];
+        self.lies.get_or_create(&labels).inc();
+    }
+}
+
+type Refresh = Box<dyn Fn(&Metrics) + Send + Sync>;
+
+/// All metrics of a node.
+pub struct Metrics {
+    /// Bytes of bodies and records the cache holds on disk.
+    pub cache_size: Level,
+    /// Entries the cache holds.
+    pub cache_objects: Level,
+    /// Bytes the cache holds in memory.
+    pub cache_memory: Level,
+    /// Entries that left the cache, by reason.
+    pub cache_evictions: Reasons,
+    /// Stored bytes that were found wrong, by where (`disk`, `index`, …).
+    pub cache_integrity_failures: Reasons,
+    /// Fills that run.
+    pub fills_in_flight: Level,
+    /// Readers of running fills, each fill's first one included.
+    pub fill_followers: Level,
+    /// Bodies continued after a break, by reason.
+    pub fill_resumes: Reasons,
+    /// Client connections that are open.
+    pub connections: Level,
+    /// Client connections that were closed or cut by a limit, by reason.
+    pub connections_rejected: Reasons,
+    /// Requests refused at the front door, by reason.
+    pub requests_refused: Reasons,
+    /// Access-log lines that were dropped because the disk could not keep up.
+    pub access_log_dropped: Count,
+    http_requests: Family<Labels, Counter>,
+    http_durations: Family<Labels, Durations>,
+    cache_requests: Family<Labels, Counter>,
+    cache_bytes: Family<Labels, Counter>,
+    upstream_requests: Family<Labels, Counter>,
+    upstream_bytes: Family<Labels, Counter>,
+    upstream_up: Family<Labels, Gauge>,
+    upstream_lies: Family<Labels, Counter>,
+    registry: Registry,
+    refreshes: Mutex<Vec<Refresh>>,
+}
+
+impl Metrics {
+    /// Metrics of a node that runs `version`.
+    pub fn new(version: &str) -> Self {
+        let mut metrics = Self {
+            cache_size: Level::default(),
+            cache_objects: Level::default(),
+            cache_memory: Level::default(),
+            cache_evictions: Reasons::new("reason"),
+            cache_integrity_failures: Reasons::new("where"),
+            fills_in_flight: Level::default(),
+            fill_followers: Level::default(),
+            fill_resumes: Reasons::new("reason"),
+            connections: Level::default(),
+            connections_rejected: Reasons::new("reason"),
+            requests_refused: Reasons::new("reason"),
+            access_log_dropped: Count::default(),
+            http_requests: Family::default(),
+            http_durations: Family::default(),
+            cache_requests: Family::default(),
+            cache_bytes: Family::default(),
+            upstream_requests: Family::default(),
+            upstream_bytes: Family::default(),
+            upstream_up: Family::default(),
+            upstream_lies: Family::default(),
+            registry: Registry::with_prefix("waypost"),
+            refreshes: Mutex::default(),
+        };
+        metrics.register_node(version);
+        metrics.register_cache();
+        metrics.register_upstreams();
+        metrics
+    }
+
+    fn register_node(&mut self, version: &str) {
+        let to = &mut self.registry;
+        to.register("build", "What runs", Info::new(vec![("version", version.to_owned())]));
+        to.register("http_requests", "Requests answered", self.http_requests.clone());
+        to.register_with_unit(
+            "http_request_duration",
+            "Time from a request's head to the end of its answer",
+            Unit::Seconds,
+            self.http_durations.clone(),
+        );
+        to.register("connections", "Client connections that are open", self.connections.0.clone());
+        let rejected = self.connections_rejected.family.clone();
+        to.register("connections_rejected", "Client connections closed or cut by a limit", rejected);
+        let refused = self.requests_refused.family.clone();
+        to.register("requests_refused", "Requests refused at the front door", refused);
+        let dropped = self.access_log_dropped.0.clone();
+        to.register(
+            "access_log_dropped",
+            "Access-log lines lost because the disk could not keep up",
+            dropped,
+        );
+    }
+
+    fn register_cache(&mut self) {
+        let to = &mut self.registry;
+        to.register("cache_requests", "Requests to repositories by result", self.cache_requests.clone());
+        let bytes = self.cache_bytes.clone();
+        to.register_with_unit("cache_response", "Bytes of bodies sent to clients", Unit::Bytes, bytes);
+        let size = self.cache_size.0.clone();
+        to.register_with_unit("cache_size", "Bytes the cache holds on disk", Unit::Bytes, size);
+        to.register("cache_objects", "Entries in the cache", self.cache_objects.0.clone());
+        let memory = self.cache_memory.0.clone();
+        to.register_with_unit("cache_memory", "Bytes the cache holds in memory", Unit::Bytes, memory);
+        to.register("cache_evictions", "Entries that left the cache", self.cache_evictions.family.clone());
+        let failures = self.cache_integrity_failures.family.clone();
+        to.register("cache_integrity_failures", "Stored bytes that were found wrong", failures);
+        to.register("fills_in_flight", "Fetches that fill the cache now", self.fills_in_flight.0.clone());
+        to.register("fill_followers", "Readers of running fills", self.fill_followers.0.clone());
+        to.register("fill_resumes", "Bodies continued after a break", self.fill_resumes.family.clone());
+    }
+
+    fn register_upstreams(&mut self) {
+        let to = &mut self.registry;
+        to.register("upstream_requests", "Replies of upstreams", self.upstream_requests.clone());
+        let bytes = self.upstream_bytes.clone();
+        to.register_with_unit("upstream_received", "Bytes of bodies from upstreams", Unit::Bytes, bytes);
+        to.register(
+            "upstream_up",
+            "1 while an upstream is used, 0 while it is avoided",
+            self.upstream_up.clone(),
+        );
+        to.register(
+            "upstream_lies",
+            "Replies refused because they cannot be true",
+            self.upstream_lies.clone(),
+        );
+    }
+
+    /// The counts of a repository; make them once. All series are there from the start, at zero.
+    pub fn repository(&self, name: &str) -> RepositoryMetrics {
+        RepositoryMetrics(CacheResult::ALL.map(|result| {
+            let labels = vec![("repository", name.to_owned()), ("result", result.as_str().to_owned())];
+            let requests = Count(self.cache_requests.get_or_create_owned(&labels));
+            (requests, Count(self.cache_bytes.get_or_create_owned(&labels)))
+        }))
+    }
+
+    /// The counts of a route (a repository's name, `agents`, `none`) of a listener; make them once.
+    pub fn route(&self, listener: &str, route: &str) -> RouteMetrics {
+        let labels = vec![("listener", listener.to_owned()), ("route", route.to_owned())];
+        let durations = self.http_durations.get_or_create_owned(&labels);
+        RouteMetrics { codes: Codes::new(&self.http_requests, labels), durations }
+    }
+
+    /// The counts of an upstream (by its configured URL); make them once.
+    pub fn upstream(&self, name: &str) -> UpstreamMetrics {
+        let labels: Labels = vec![("upstream", name.to_owned())];
+        let up = Level(self.upstream_up.get_or_create_owned(&labels));
+        up.set(1);
+        UpstreamMetrics {
+            name: name.to_owned(),
+            received: Count(self.upstream_bytes.get_or_create_owned(&labels)),
+            codes: Codes::new(&self.upstream_requests, labels),
+            up,
+            lies: self.upstream_lies.clone(),
+        }
+    }
+
+    /// Has `refresh` copy levels in before every reading. It must not wait.
+    pub fn before_reading(&self, refresh: impl Fn(&Self) + Send + Sync + 'static) {
+        self.refreshes.lock().push(Box::new(refresh));
+    }
+
+    /// All metrics as text.
+    pub fn render(&self, exposition: Exposition) -> String {
+        self.refreshes.lock().iter().for_each(|refresh| refresh(self));
+        exposition.render(&self.registry)
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn busy() -> Metrics {
+        let metrics = Metrics::new("1.2.3");
+        let repository = metrics.repository("software");
+        repository.request(CacheResult::Hit);
+        repository.bytes(CacheResult::Hit, 4_096);
+        let route = metrics.route("agents", "software");
+        route.answered(StatusCode::OK, Duration::from_millis(2));
+        route.answered(StatusCode::IM_A_TEAPOT, Duration::from_secs(3_600));
+        let upstream = metrics.upstream("https://master.example/");
+        upstream.replied(StatusCode::OK);
+        upstream.received(50 << 20);
+        upstream.lied("two-lengths");
+        metrics.cache_evictions.of("space").inc();
+        metrics.cache_integrity_failures.of("disk").inc();
+        metrics.fill_resumes.of("reset").inc();
+        metrics.connections_rejected.of("address").copy(7);
+        metrics.requests_refused.of("dot-segment").inc();
+        metrics.before_reading(|metrics| metrics.cache_size.set(123));
+        metrics
+    }
+
+    #[test]
+    fn a_reading_has_what_was_counted() {
+        let text = busy().render(Exposition::OpenMetrics);
+        for line in [
+            "waypost_build_info{version=\"1.2.3\"} 1",
+            "waypost_cache_requests_total{repository=\"software\",result=\"hit\"} 1",
+            "waypost_cache_requests_total{repository=\"software\",result=\"stale\"} 0",
+            "waypost_cache_response_bytes_total{repository=\"software\",result=\"hit\"} 4096",
+            "waypost_http_requests_total{listener=\"agents\",route=\"software\",code=\"200\"} 1",
+            "waypost_http_requests_total{listener=\"agents\",route=\"software\",code=\"other\"} 1",
+            "waypost_http_request_duration_seconds_count{listener=\"agents\",route=\"software\"} 2",
+            "waypost_upstream_lies_total{upstream=\"https://master.example/\",lie=\"two-lengths\"} 1",
+            "waypost_upstream_up{upstream=\"https://master.example/\"} 1",
+            "waypost_cache_integrity_failures_total{where=\"disk\"} 1",
+            "waypost_connections_rejected_total{reason=\"address\"} 7",
+            "waypost_cache_size_bytes 123",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}\nis not in\n{text}");
+        }
+    }
+
+    /// The rules of `promtool check metrics` that apply to us, over a reading with every family in use.
+    #[test]
+    fn names_units_and_helps_are_as_prometheus_wants_them() {
+        let text = busy().render(Exposition::Classic);
+        let mut families = 0;
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, help) = rest.split_once(' ').unwrap();
+                families += 1;
+                assert!(help.len() > 5 && help.ends_with('.'), "{line}");
+                assert!(name.starts_with("waypost_"), "{line}");
+                assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{line}");
+                assert!(!["milliseconds", "kilobytes", "minutes"].iter().any(|unit| name.contains(unit)));
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap();
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            } else {
+                let name = line.split(['{', ' ']).next().unwrap();
+                let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+                let typed = |name: &str| text.contains(&format!("# TYPE {name} "));
+                assert!(typed(name) || base.is_some_and(typed), "{line}");
+            }
+        }
+        assert_eq!(families, 21);
+    }
+}

@@ -1,0 +1,18 @@
+//! What a node tells about itself: metrics, an access log, and diagnostics on stderr.
+//!
+//! Recording never waits and never fails: a counter is one atomic, a log line that finds its channel full is
+//! dropped and counted.
+
+mod access_log;
+mod calendar;
+mod exposition;
+mod histogram;
+mod metrics;
+mod tracing_setup;
+
+pub use access_log::{AccessFormat, AccessLog, AccessRecord};
+pub use exposition::Exposition;
+pub use metrics::{
+    CacheResult, Count, Level, Metrics, Reasons, RepositoryMetrics, RouteMetrics, UpstreamMetrics,
+};
+pub use tracing_setup::{LogError, LogFormat, LogHandle, init_tracing};

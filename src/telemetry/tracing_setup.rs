@@ -1,0 +1,99 @@
+//! Diagnostics on stderr: text for people, JSON for collectors, the level changeable while running.
+
+use std::io::{IsTerminal as _, stderr};
+
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+
+/// How diagnostics are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// Text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why diagnostics cannot be set up or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Not a level (`error`, `warn`, `info`, `debug`, `trace`) or filter (`info,waypost::fill=debug`).
+    #[error("`{filter}` is no log level or filter: {reason}")]
+    Filter {
+        /// The filter as given.
+        filter: String,
+        /// What the parser said.
+        reason: String,
+    },
+    /// Diagnostics were set up before in this process.
+    #[error("diagnostics are already set up in this process")]
+    Twice,
+}
+
+/// Changes the level while the process runs.
+#[derive(Clone, Debug)]
+pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
+
+impl LogHandle {
+    /// Uses another level or filter from now on.
+    ///
+    /// # Errors
+    /// The filter cannot be parsed; the old one stays.
+    pub fn set(&self, filter: &str) -> Result<(), LogError> {
+        let filter = parse(filter)?;
+        self.0.reload(filter).map_err(|_| LogError::Twice)
+    }
+}
+
+/// Sends diagnostics of the whole process to stderr. Once, from the binary.
+///
+/// # Errors
+/// The filter cannot be parsed, or diagnostics were set up before.
+pub fn init_tracing(filter: &str, format: LogFormat) -> Result<LogHandle, LogError> {
+    let (filter, handle) = reload::Layer::new(parse(filter)?);
+    let terminal = stderr().is_terminal();
+    let registry = tracing_subscriber::registry().with(filter);
+    let json = format == LogFormat::Json || (format == LogFormat::Auto && !terminal);
+    let result = if json {
+        registry.with(fmt::layer().json().flatten_event(true).with_writer(stderr)).try_init()
+    } else {
+        // Colour only where somebody looks; NO_COLOR is heeded by the layer itself.
+        let layer = fmt::layer().with_target(false).with_writer(stderr);
+        let layer = if terminal { layer } else { layer.with_ansi(false) };
+        registry.with(layer).try_init()
+    };
+    result.map_err(|_| LogError::Twice)?;
+    Ok(LogHandle(handle))
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::builder()
+        .parse(filter)
+        .map_err(|error| LogError::Filter { filter: filter.to_owned(), reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_levels_or_directives() {
+        assert!(parse("info").is_ok());
+        assert!(parse("warn,waypost::fill=debug").is_ok());
+        assert!(matches!(parse("waypost=loud"), Err(LogError::Filter { .. })));
+    }
+
+    #[test]
+    fn the_level_can_be_changed_and_a_bad_one_changes_nothing() {
+        let (layer, handle) = reload::Layer::<_, Registry>::new(parse("info").unwrap());
+        let handle = LogHandle(handle);
+        handle.set("debug").unwrap();
+        assert!(handle.set("waypost=loud").is_err());
+        assert_eq!(handle.0.with_current(ToString::to_string).unwrap(), "debug");
+        drop(layer);
+    }
+}
