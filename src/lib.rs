@@ -5,9 +5,11 @@
 //! - leaf: [`base`]
 //! - pure rules: [`cache`]
 //! - planes: [`proxy`]
+//! - shows the whole: [`demo`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
 
 pub mod base;
 pub mod cache;
+pub mod demo;
 pub mod proxy;
