@@ -4,18 +4,15 @@
 //!
 //! - leaf: [`base`]
 //! - pure rules: [`cache`]
-//! - adapters: [`server`], [`telemetry`]
-//! - planes: [`admin`]
+//! - planes: [`proxy`]
+//! - shows the whole: [`demo`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
 
 pub mod admin;
 pub mod base;
 pub mod cache;
-pub mod cli;
-pub mod config;
-pub mod fill;
-pub mod protocol;
+pub mod demo;
 pub mod proxy;
 pub mod repository;
 pub mod server;

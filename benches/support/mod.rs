@@ -1,0 +1,5 @@
+//! What the end-to-end bench needs around the real binary: an origin, agents, the process itself.
+
+pub mod agent;
+pub mod node;
+pub mod origin;

@@ -1,0 +1,199 @@
+//! `waypost demo`: one branch office on this machine, with made-up files, and the figures measured while it works.
+//!
+//! The pieces: a master (a node that serves a directory) behind [`witness`], which counts the requests that
+//! reach headquarters; [`wan`], a throttled line that counts the bytes that cross it and can be cut; the handler
+//! (a second node); and [`agent`]s that hash what they get. Both nodes are started from configuration files, as `waypost serve`
+//! would. [`scene`] builds all of it, [`acts`] is the story, [`report`] says what was measured.
+
+mod acts;
+mod agent;
+mod content;
+mod crowd;
+mod pki;
+mod progress;
+mod report;
+mod scene;
+#[cfg(test)]
+mod stand_in;
+mod wan;
+mod witness;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, ensure};
+
+use self::report::Report;
+use self::scene::Scene;
+use crate::base::size::{parse_rate, parse_size};
+
+/// Exit code of a demo in which a check failed (INTERFACE: failed verification).
+const FAILED: u8 = 8;
+/// Exit code after Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// What the demo shows.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Agents that ask at the same moment, 2 to 2,000.
+    pub agents: usize,
+    /// Bytes of the signature file, 1 MiB to 4 GiB; the package has half of it.
+    pub size: u64,
+    /// Bytes per second that the WAN carries in each direction, at least 100 KB.
+    pub wan: u64,
+    /// Leave the handler running at the end, until Ctrl-C.
+    pub keep: bool,
+    /// Port of the handler on 127.0.0.1; 0 lets the kernel choose.
+    pub port: u16,
+}
+
+impl Options {
+    /// From the words of the command line: `size` like `16MiB`, `wan` like `20Mbit/s`.
+    ///
+    /// # Errors
+    /// Says which value is wrong, and what is allowed.
+    pub fn parse(agents: usize, size: &str, wan: &str, keep: bool, port: u16) -> anyhow::Result<Self> {
+        let size = parse_size(size).context("--size")?;
+        let wan = parse_rate(wan).context("--wan")?;
+        let options = Self { agents, size, wan, keep, port };
+        options.check()?;
+        Ok(options)
+    }
+
+    /// Checks the bounds above.
+    ///
+    /// # Errors
+    /// Says which value is wrong, and what is allowed.
+    pub fn check(&self) -> anyhow::Result<()> {
+        ensure!((2..=2_000).contains(&self.agents), "--agents: 2 to 2000 are possible");
+        ensure!((1 << 20..=4 << 30).contains(&self.size), "--size: 1MiB to 4GiB are possible");
+        ensure!((100_000..=1_250_000_000).contains(&self.wan), "--wan: 0.8Mbit/s to 10Gbit/s are possible");
+        Ok(())
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { agents: 50, size: 16 << 20, wan: 2_500_000, keep: false, port: 0 }
+    }
+}
+
+/// A node that runs in this process.
+pub struct RunningNode {
+    /// Where it listens with TLS.
+    pub addresses: Vec<SocketAddr>,
+    /// Where it listens without.
+    pub plain: Vec<SocketAddr>,
+    /// Awaited to end it; dropping it ends it too, less politely.
+    pub stop: Stop,
+}
+
+/// Ends a node when awaited.
+pub type Stop = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
+/// Starts a node from its configuration file and returns once it listens. It installs no signal handlers.
+pub trait StartNode: Sync {
+    /// Starts the node that `config` describes.
+    fn start(&self, config: &Path) -> impl Future<Output = anyhow::Result<RunningNode>> + Send;
+}
+
+/// Runs the demo: story and figures on stdout, progress on stderr. Exit code 8 if a check failed, 130 after Ctrl-C.
+///
+/// # Errors
+/// It could not be set up: no room, no ports, too few file descriptors, a node that does not start.
+pub async fn run(options: &Options, nodes: &impl StartNode) -> anyhow::Result<ExitCode> {
+    options.check()?;
+    allow_descriptors(options.agents)?;
+    tokio::select! {
+        code = tell(options, nodes) => code,
+        _ = tokio::signal::ctrl_c() => {
+            say("\nInterrupted.")?;
+            Ok(INTERRUPTED.into())
+        }
+    }
+}
+
+async fn tell(options: &Options, nodes: &impl StartNode) -> anyhow::Result<ExitCode> {
+    let scene = Scene::build(options, nodes).await.context("cannot set up the demo")?;
+    say(&report::opening(&scene))?;
+    let mut report = Report::default();
+    let outcome = acts::play(&scene, &mut report).await;
+    if outcome.is_ok() {
+        say(&report.closing(&scene))?;
+        if options.keep {
+            say(&report::invitation(&scene))?;
+            std::future::pending::<()>().await;
+        }
+    }
+    scene.close().await;
+    outcome?;
+    Ok(if report.failed() { FAILED.into() } else { ExitCode::SUCCESS })
+}
+
+/// Each agent is two sockets in this process.
+fn allow_descriptors(agents: usize) -> anyhow::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let need = agents as u64 * 2 + 200;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < need) {
+        let raised =
+            Rlimit { current: limit.maximum.map_or(Some(need), |most| Some(most.min(need))), ..limit };
+        setrlimit(Resource::Nofile, raised)?;
+        let enough = limit.maximum.is_none_or(|most| most >= need);
+        ensure!(enough, "{agents} agents need {need} file descriptors; the hard limit is lower (ulimit -Hn)");
+    }
+    Ok(())
+}
+
+/// A paragraph on stdout; colours only where they can be seen.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stand_in::StandIn;
+    use super::*;
+
+    async fn play(nodes: &StandIn, agents: usize) -> (Report, std::path::PathBuf) {
+        let options = Options { agents, size: 1 << 20, wan: 4_000_000, ..Options::default() };
+        let scene = Scene::build(&options, nodes).await.unwrap();
+        let folder = scene.file("");
+        let mut report = Report::default();
+        acts::play(&scene, &mut report).await.unwrap();
+        assert!(report.closing(&scene).contains("together"));
+        scene.close().await;
+        (report, folder)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_handler_that_does_its_work_passes_every_check() {
+        let (report, folder) = play(&StandIn { shares: true }, 8).await;
+        assert!(!report.failed(), "{report:?}");
+        assert!(!folder.exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_handler_that_fetches_for_each_agent_fails_the_demo() {
+        let (report, _) = play(&StandIn { shares: false }, 3).await;
+        assert!(report.failed(), "{report:?}");
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_said() {
+        assert!(Options::parse(50, "16MiB", "20Mbit/s", false, 0).is_ok());
+        for (agents, size, wan) in [
+            (1, "16MiB", "20Mbit/s"),
+            (50, "16", "20Mbit/s"),
+            (50, "1KiB", "20Mbit/s"),
+            (50, "16MiB", "1KiB/s"),
+        ] {
+            assert!(Options::parse(agents, size, wan, false, 0).is_err());
+        }
+    }
+}
