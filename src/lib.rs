@@ -3,17 +3,27 @@
 //! Every file crosses the WAN once, is verified, and streams to every agent while it arrives. The map:
 //!
 //! - leaf: [`base`]
-//! - pure rules: [`cache`]
-//! - planes: [`proxy`]
-//! - shows the whole: [`demo`]
+//! - pure rules: [`protocol`], [`repository`], [`cache`]
+//! - adapters: [`store`], [`upstream`], [`fill`], [`server`], [`telemetry`]
+//! - planes: [`proxy`], [`admin`]
+//! - around them: [`config`], [`app`], [`cli`], [`demo`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
 
 pub mod admin;
+pub mod app;
 pub mod base;
 pub mod cache;
+pub mod cli;
+pub mod config;
 pub mod demo;
+pub mod fill;
+pub mod protocol;
 pub mod proxy;
 pub mod repository;
 pub mod server;
+pub mod store;
 pub mod telemetry;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
+pub mod upstream;

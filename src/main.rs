@@ -2,14 +2,9 @@
 
 use std::process::ExitCode;
 
+use waypost::app;
 use waypost::cli::{self, Starters};
 
 fn main() -> ExitCode {
-    cli::main(
-        std::env::args_os(),
-        Starters {
-            serve: |_| anyhow::bail!("this build has no server"),
-            demo: |_| anyhow::bail!("this build has no demonstration"),
-        },
-    )
+    cli::main(std::env::args_os(), Starters { serve: app::serve, demo: app::demo })
 }

@@ -67,3 +67,9 @@ pub const RULES: usize = 256;
 
 /// Characters in the pattern of a rule.
 pub const PATTERN_BYTES: usize = 1 << 10;
+
+/// Bytes of a certificate, key or token file. A chain is a few KiB, a bundle of all public roots 250 KiB.
+pub const CREDENTIAL_BYTES: u64 = 1 << 20;
+
+/// Bytes of a configuration file. A thousand repositories fit; a log or an image given by mistake does not.
+pub const CONFIG_BYTES: u64 = 4 << 20;

@@ -101,7 +101,7 @@ impl Entry {
 
     /// Answer headers and freshness facts, made on first use and shared by every hit.
     pub fn prepared(&self) -> &Prepared {
-        self.prepared.get_or_init(|| Prepared::of(&self.head, Some(&self.digest)))
+        self.prepared.get_or_init(|| Prepared::of(&self.head, self.length, Some(&self.digest)))
     }
 
     /// The record to keep for this entry.

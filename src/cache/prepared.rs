@@ -29,8 +29,9 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Prepares a stored head for a body of `length` bytes with `digest`. A few microseconds.
-    pub fn of(head: &Head, length: u64, digest: &Digest) -> Self {
+    /// Prepares a stored head for a body of `length` bytes with `digest`, where it is known already: while the body
+    /// arrives it is not. A few microseconds.
+    pub fn of(head: &Head, length: u64, digest: Option<&Digest>) -> Self {
         // Filtered again: a record may be older than today's list of fields.
         let mut headers = header_map(&storable_headers(&header_map(&head.headers)));
         let freshness = assess_stored(head.status, &head.headers, head.requested_at, head.received_at);
@@ -40,10 +41,12 @@ impl Prepared {
         let mut validators = origin.clone();
         if !Self::is_negative_status(head.status) {
             headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-            headers.insert(HeaderName::from_static("repr-digest"), repr_digest(digest));
-            if origin.etag.is_none() {
-                headers.insert(ETAG, digest_tag(digest));
-                validators.etag = Validators::of(&headers).etag;
+            if let Some(digest) = digest {
+                headers.insert(HeaderName::from_static("repr-digest"), repr_digest(digest));
+                if origin.etag.is_none() {
+                    headers.insert(ETAG, digest_tag(digest));
+                    validators.etag = Validators::of(&headers).etag;
+                }
             }
         }
         Self { headers, status: head.status, length, freshness, validators, origin }
@@ -88,7 +91,7 @@ mod tests {
         let prepared = Prepared::of(
             &head(200, &[("etag", "\"v1\""), ("date", "x"), ("age", "7")]),
             3,
-            &Digest::of(b"abc"),
+            Some(&Digest::of(b"abc")),
         );
         assert_eq!(prepared.headers.get("etag").unwrap(), "\"v1\"");
         assert_eq!(prepared.headers.get("accept-ranges").unwrap(), "bytes");
@@ -102,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_tag_that_we_made_never_goes_upstream() {
-        let prepared = Prepared::of(&head(200, &[]), 3, &Digest::of(b"abc"));
+        let prepared = Prepared::of(&head(200, &[]), 3, Some(&Digest::of(b"abc")));
         assert_eq!(prepared.headers.get("etag").unwrap(), &digest_tag(&Digest::of(b"abc")));
         assert_eq!(resume_validator(&prepared.validators).unwrap(), digest_tag(&Digest::of(b"abc")));
         assert_eq!(prepared.origin, Validators::default());
@@ -111,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_negative_entry_has_no_identity() {
-        let prepared = Prepared::of(&head(404, &[("content-type", "text/plain")]), 0, &Digest::of(b""));
+        let prepared = Prepared::of(&head(404, &[("content-type", "text/plain")]), 0, Some(&Digest::of(b"")));
         assert!(prepared.is_negative());
         assert_eq!(prepared.headers.len(), 1);
     }
@@ -119,7 +122,7 @@ mod tests {
     #[test]
     fn fields_that_are_no_longer_on_the_list_are_not_repeated() {
         let fields = [("set-cookie", "a=b"), ("content-length", "9"), ("bad name", "x"), ("link", "a\r\nb")];
-        let prepared = Prepared::of(&head(200, &fields), 3, &Digest::of(b"abc"));
+        let prepared = Prepared::of(&head(200, &fields), 3, Some(&Digest::of(b"abc")));
         assert_eq!(prepared.headers.len(), 3);
     }
 }

@@ -154,7 +154,12 @@ impl Body {
             Some(Slot::Sealed(sealed)) => match &sealed.recent {
                 _ if offset >= sealed.len => Found::Nothing,
                 Some(bytes) => Found::Bytes(bytes.slice(offset..)),
-                None => Found::Stored(StoredAt { block: Arc::clone(&sealed.block), index, len: sealed.len, offset }),
+                None => Found::Stored(StoredAt {
+                    block: Arc::clone(&sealed.block),
+                    index,
+                    len: sealed.len,
+                    offset,
+                }),
             },
             _ => Found::Nothing,
         }

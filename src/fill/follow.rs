@@ -10,12 +10,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use super::Fills;
 use super::body::{StoredAt, split};
 use super::cause::Cause;
+use super::heal::read_or_heal;
 use super::job::Supply;
 use super::seat::Seat;
-use super::Fills;
-use super::heal::read_or_heal;
 use super::state::{Arrival, Place};
 use crate::cache::{Entry, EntryBody};
 use crate::store::Store;

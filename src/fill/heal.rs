@@ -46,7 +46,12 @@ impl Heals {
 }
 
 /// Fetches a block of a stored entry again and puts it back in its place.
-pub(super) async fn heal_entry(fills: &Fills, supply: &Supply, entry: &Entry, index: usize) -> Result<Bytes, Cause> {
+pub(super) async fn heal_entry(
+    fills: &Fills,
+    supply: &Supply,
+    entry: &Entry,
+    index: usize,
+) -> Result<Bytes, Cause> {
     let EntryBody::Blocks(blocks) = &entry.body else { return Err(Cause::Internal) };
     let Some(block) = blocks.get(index) else { return Err(Cause::Internal) };
     let store = &fills.0.store;
@@ -108,7 +113,8 @@ fn span(index: usize, len: usize) -> Option<Span> {
 
 /// The path and query within the repository that a key stands for.
 fn path_of<'a>(supply: &Supply, key: &'a str) -> (&'a str, Option<&'a str>) {
-    let target = key.strip_prefix(supply.name.as_str()).and_then(|rest| rest.strip_prefix(':')).unwrap_or(key);
+    let target =
+        key.strip_prefix(supply.name.as_str()).and_then(|rest| rest.strip_prefix(':')).unwrap_or(key);
     let target = target.split('\n').next().unwrap_or(target);
     let target = target.strip_prefix(supply.prefix.as_str()).unwrap_or(target);
     match target.split_once('?') {

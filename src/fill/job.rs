@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 
 use super::admission::Class;
 use crate::base::limits::BLOCK_BYTES;
@@ -31,12 +31,10 @@ pub struct Supply {
 
 /// What a fill reports while it runs; the metrics implement it.
 pub trait Events: Send + Sync + std::fmt::Debug {
-    /// A fill began.
-    fn started(&self);
     /// A fill ended; the word is `complete` or a [`super::Cause`]'s.
     fn ended(&self, word: &'static str);
-    /// A request was sent upstream and got this status (0: none).
-    fn upstream_answered(&self, upstream: &str, status: u16);
+    /// A request was sent upstream and got this status, or none at all.
+    fn upstream_answered(&self, upstream: &str, status: Option<StatusCode>);
     /// Body bytes came from upstream.
     fn upstream_received(&self, upstream: &str, bytes: u64);
     /// Upstream's answer was refused by the gate.
@@ -64,6 +62,8 @@ pub struct Job {
     pub effective: Effective,
     /// The entry to revalidate, if there is one.
     pub stale: Option<Arc<Entry>>,
+    /// Fetched to its end even if nobody reads: it was asked for by the node itself.
+    pub wanted: bool,
     /// Tokens of fills further down this chain of handlers, for loop detection.
     pub loop_tokens: Vec<String>,
 }

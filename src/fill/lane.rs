@@ -245,7 +245,7 @@ impl Lane {
 
     /// Whether the fill has been without readers for long enough, and the rest is not worth finishing.
     fn is_alone(&mut self) -> bool {
-        if self.fill().interest() > 0 {
+        if self.fill().interest() > 0 || self.fill().is_wanted() {
             self.alone_since = None;
             return false;
         }
@@ -310,7 +310,10 @@ async fn store_block(fill: &Fill, index: usize, bytes: &Bytes) -> Block {
 pub(super) fn note_progress(course: &Course) {
     let fill = &course.fill;
     let validators = &course.opened.prepared.validators;
-    if course.opened.length.is_none() || fill.unstored.load(Ordering::Acquire) || resume_validator(validators).is_none() {
+    if course.opened.length.is_none()
+        || fill.unstored.load(Ordering::Acquire)
+        || resume_validator(validators).is_none()
+    {
         return;
     }
     let names = fill.look(|body| body.names());

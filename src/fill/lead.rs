@@ -52,7 +52,8 @@ pub(super) async fn run(fills: Fills, fill: Arc<Fill>, mut job: Job) {
     let supply = Arc::clone(&job.supply);
     match drive(&lead, job).await {
         Ok(settled) => {
-            let keep = matches!(&settled, Settled::Entry { .. }) && !lead.fill.unstored.load(Ordering::Acquire);
+            let keep =
+                matches!(&settled, Settled::Entry { .. }) && !lead.fill.unstored.load(Ordering::Acquire);
             supply.events.ended("complete");
             lead.fill.settle(settled);
             if keep {
@@ -199,11 +200,8 @@ fn head_of(job: &Job, reply: &Reply) -> Head {
 async fn begin(lead: &Lead, job: Job, line: Line, length: Option<u64>) -> Result<Settled, Cause> {
     let fills = &lead.fills;
     let reply = &line.reply;
-    let facts =
-        freshness::assess(&job.forwarded, 200, &reply.headers, reply.requested_at, reply.received_at);
-    if let Storable::No(reason) = facts.store
-        && !job.effective.keeps_anyway()
-    {
+    let facts = freshness::assess(&job.forwarded, 200, &reply.headers, reply.requested_at, reply.received_at);
+    if let Storable::No(reason) = job.effective.may_store(&facts) {
         tracing::debug!(key = %job.key, reason = reason.as_str(), "the answer cannot be shared");
         fills.remember_direct(&job.key);
         return Ok(Settled::NotShareable(Parked::new(line)));
@@ -255,7 +253,7 @@ async fn stream(
 ) -> Result<Settled, Cause> {
     let fill = &lead.fill;
     fill.make_room(length, job.supply.max_object);
-    let prepared = Prepared::of(&head, None);
+    let prepared = Prepared::of(&head, length.unwrap_or_default(), None);
     let opened = Arc::new(Opened { head, prepared, length });
     fill.open(Arc::clone(&opened), body);
     let course = Arc::new(Course { fills: lead.fills.clone(), fill: Arc::clone(fill), job, opened });

@@ -128,13 +128,14 @@ impl Fills {
     pub fn join(&self, job: Job) -> Seat {
         let mut flights = self.0.flights.lock();
         if let Some(fill) = flights.get(&job.key) {
+            fill.want(job.wanted);
             return Seat::new(Arc::clone(fill), false);
         }
-        let fill = Arc::new(Fill::new(&job, self.0.store.clone(), Arc::clone(&self.0.heals), self.0.clock.clone()));
+        let fill =
+            Arc::new(Fill::new(&job, self.0.store.clone(), Arc::clone(&self.0.heals), self.0.clock.clone()));
         flights.insert(job.key.clone(), Arc::clone(&fill));
         let seat = Seat::new(Arc::clone(&fill), true);
         drop(flights);
-        job.supply.events.started();
         tokio::spawn(lead::run(self.clone(), fill, job));
         seat
     }

@@ -25,20 +25,25 @@ const PLACE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks one upstream and says so to the supply's events. Statuses are not judged here.
 pub(super) async fn ask_one(supply: &Supply, upstream: &Arc<Upstream>, ask: &Ask) -> Result<Line, Cause> {
-    let permit =
-        tokio::time::timeout(PLACE_PATIENCE, upstream.acquire()).await.map_err(|_| Cause::Overloaded)?;
+    let permit = tokio::time::timeout(PLACE_PATIENCE, upstream.acquire()).await;
+    let Ok(Ok(permit)) = permit else { return Err(Cause::Overloaded) };
     match upstream.fetch(ask).await {
         Ok(reply) => {
-            supply.events.upstream_answered(upstream.name(), reply.status.as_u16());
+            supply.events.upstream_answered(upstream.name(), Some(reply.status));
             Ok(Line { reply, upstream: Arc::clone(upstream), _permit: permit })
         }
         Err(FetchError::Lie(lie)) => {
             supply.events.upstream_lied(upstream.name(), lie.as_str());
-            tracing::warn!(upstream = upstream.name(), path = ask.path, lie = lie.as_str(), "upstream's reply was refused");
+            tracing::warn!(
+                upstream = upstream.name(),
+                path = ask.path,
+                lie = lie.as_str(),
+                "upstream's reply was refused"
+            );
             Err(Cause::Lied(lie.as_str()))
         }
         Err(error) => {
-            supply.events.upstream_answered(upstream.name(), 0);
+            supply.events.upstream_answered(upstream.name(), None);
             tracing::warn!(upstream = upstream.name(), path = ask.path, %error, "upstream did not answer");
             Err(Cause::Unreachable(error.blame().to_owned()))
         }
@@ -64,7 +69,11 @@ pub(super) async fn ask_all(supply: &Supply, clock: &Clock, ask: &Ask) -> Result
         match &line.reply.kind {
             ReplyKind::Whole { framed: false, length: None } => {
                 supply.events.upstream_lied(upstream.name(), "unframed");
-                tracing::warn!(upstream = upstream.name(), path = ask.path, "a body whose end cannot be told from a cut");
+                tracing::warn!(
+                    upstream = upstream.name(),
+                    path = ask.path,
+                    "a body whose end cannot be told from a cut"
+                );
                 last = Some(Cause::Lied("unframed"));
             }
             ReplyKind::Whole { .. } | ReplyKind::Part { .. } | ReplyKind::NotModified => return Ok(line),

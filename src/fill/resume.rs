@@ -26,7 +26,11 @@ impl Lane {
     ///
     /// # Errors
     /// [`Cause::Changed`] when somebody answered with another file and nobody with ours, else what went wrong last.
-    pub(super) async fn reopen(&mut self, trouble: Option<&BodyError>, same: Option<Arc<Upstream>>) -> Result<(), Cause> {
+    pub(super) async fn reopen(
+        &mut self,
+        trouble: Option<&BodyError>,
+        same: Option<Arc<Upstream>>,
+    ) -> Result<(), Cause> {
         let started = Instant::now();
         let budget = self.course.fills.0.options.resume_for;
         let mut same = same.filter(|_| !matches!(trouble, Some(BodyError::TooSlow { .. })));

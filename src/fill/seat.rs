@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::cause::Cause;
 use super::direct::Parked;
@@ -63,6 +64,11 @@ impl Seat {
     #[must_use]
     pub fn another(&self) -> Self {
         Self::new(Arc::clone(&self.fill), false)
+    }
+
+    /// Whether the body goes through without being stored, because the disk does not take it.
+    pub fn is_unstored(&self) -> bool {
+        self.fill.unstored.load(Ordering::Acquire)
     }
 
     pub(super) fn fill(&self) -> &Arc<Fill> {

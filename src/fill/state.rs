@@ -42,6 +42,7 @@ pub(super) struct Fill {
     clock: Clock,
     room: Mutex<Option<Reservation>>,
     interest: AtomicUsize,
+    kept: AtomicBool,
     /// Set when blocks are no longer written to disk: readers then rely on memory and healing.
     pub(super) unstored: AtomicBool,
     /// Tells the lead that a reader wants bytes far ahead.
@@ -94,6 +95,7 @@ impl Fill {
             clock,
             room: Mutex::new(None),
             interest: AtomicUsize::new(0),
+            kept: AtomicBool::new(job.wanted),
             unstored: AtomicBool::new(false),
             wanted: Notify::new(),
             state: Mutex::new(State {
@@ -116,6 +118,15 @@ impl Fill {
 
     pub(super) fn interest(&self) -> usize {
         self.interest.load(Ordering::Acquire)
+    }
+
+    /// Goes on to the end even without readers, from now on, where `wanted`.
+    pub(super) fn want(&self, wanted: bool) {
+        self.kept.fetch_or(wanted, Ordering::AcqRel);
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.kept.load(Ordering::Acquire)
     }
 
     pub(super) fn sit(&self) {
@@ -237,7 +248,13 @@ impl Fill {
 
     /// Bytes at `at`, if they are here; else the caller is woken when there is news. `until` is the end of
     /// what the reader wants, for a lane of its own when that lies far ahead.
-    pub(super) fn poll_bytes(&self, at: u64, until: u64, place: &mut Place, cx: &Context<'_>) -> Poll<Arrival> {
+    pub(super) fn poll_bytes(
+        &self,
+        at: u64,
+        until: u64,
+        place: &mut Place,
+        cx: &Context<'_>,
+    ) -> Poll<Arrival> {
         let mut state = self.state.lock();
         match state.body.find(at) {
             Found::Bytes(bytes) => return Poll::Ready(Arrival::Bytes(bytes)),

@@ -1,4 +1,4 @@
-//! Pure HTTP rules: no async, no I/O, no clock.
+//! Pure HTTP rules: facts and `now` go in, decisions come out. No async, no I/O, no clock.
 
 pub mod cache_control;
 pub mod cache_status;
@@ -7,6 +7,7 @@ pub mod freshness;
 pub mod headers;
 pub mod multipart;
 pub mod range;
+pub mod reply;
 pub mod request;
 pub mod target;
 pub mod validators;

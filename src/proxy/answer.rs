@@ -55,15 +55,15 @@ impl Source {
             Send::Nothing => Self::Nothing,
             Send::Whole => Self::Follow(Box::new(seat.read(0, length))),
             Send::Span(range) => Self::Follow(Box::new(seat.read(range.start, Some(range.end)))),
-            Send::Many(frame) => {
-                Self::framed(frame, |start, end| Self::Follow(Box::new(seat.another().read(start, Some(end)))))
-            }
+            Send::Many(frame) => Self::framed(frame, |start, end| {
+                Self::Follow(Box::new(seat.another().read(start, Some(end))))
+            }),
         }
     }
 
     /// What `send` takes of a file.
     pub(super) fn file(file: OpenFile, send: Send) -> Self {
-        let length = file.length;
+        let length = file.length();
         let file = Arc::new(file);
         let span = |at, end| Self::File(FileBody { file: Arc::clone(&file), at, end, waiting: None });
         match send {

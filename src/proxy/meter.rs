@@ -106,7 +106,7 @@ impl Meter {
     fn log(&self, line: &Line, took: Duration) {
         let Some(access) = &self.plane.access else { return };
         let id = Ids::value(line.id);
-        access.write(&AccessRecord {
+        access.log(&AccessRecord {
             time: line.time,
             client: line.client,
             listener: self.listener,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
 use crate::base::clock::Clock;
@@ -73,7 +73,7 @@ impl Plane {
     /// A data plane that serves `routes`.
     pub fn new(options: Options, routes: Routes, parts: Parts) -> Self {
         let Parts { store, fills, clock, metrics, access } = parts;
-        let via = via_value(&options.node, Version::HTTP_11);
+        let via = via_value(&options.node);
         let elsewhere = metrics.route("any", "none");
         let ids = Ids::new();
         let routes = ArcSwap::from_pointee(routes);

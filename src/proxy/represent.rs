@@ -9,7 +9,9 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::protocol::multipart::Multipart;
-use crate::protocol::range::{RangeAnswer, content_range, content_range_unsatisfied, decide_range, parse_range};
+use crate::protocol::range::{
+    RangeAnswer, content_range, content_range_unsatisfied, decide_range, parse_range,
+};
 use crate::protocol::validators::{Conditional, Validators, decide_conditional, decide_if_range};
 
 /// What to send of a body.

@@ -62,7 +62,11 @@ pub(super) struct Reply {
 }
 
 /// One request, from its head to the answer's.
-pub(super) async fn serve(plane: &Arc<Plane>, request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Answer> {
+pub(super) async fn serve(
+    plane: &Arc<Plane>,
+    request: Request<Incoming>,
+    peer: &Arc<Peer>,
+) -> Response<Answer> {
     let (parts, body) = request.into_parts();
     let id = plane.ids.next();
     let mut meter = Meter::start(plane, &parts, peer, id);
@@ -177,11 +181,13 @@ async fn from_directory(asked: &Asked<'_>, directory: &Directory) -> Reply {
     if let Ok(value) = HeaderValue::from_str(&tag) {
         headers.insert(ETAG, value);
     }
-    headers.insert(LAST_MODIFIED, render_date(file.modified));
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(file.media_type));
+    if let Some(date) = render_date(file.modified()) {
+        headers.insert(LAST_MODIFIED, date);
+    }
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(file.media_type()));
     headers.insert(http::header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(CACHE_CONTROL, cache_control(asked.effective));
-    headers.insert(REPR_DIGEST, repr_digest(&file.digest));
+    headers.insert(REPR_DIGEST, repr_digest(&file.digest()));
     let status = CacheStatus {
         node: &asked.plane.options.node,
         fwd: Some(Fwd::Bypass),
@@ -191,14 +197,22 @@ async fn from_directory(asked: &Asked<'_>, directory: &Directory) -> Reply {
     headers.insert(CACHE_STATUS, status.render());
     let validators = Validators {
         etag: EntityTag::parse(tag.as_bytes()),
-        last_modified: Some(file.modified),
+        last_modified: Some(file.modified()),
         date: Some(asked.now),
     };
-    let whole = Whole { validators: &validators, length: Some(file.length) };
+    let whole = Whole { validators: &validators, length: Some(file.length()) };
     let (code, send) = represent(asked.method, asked.headers, &whole, &mut headers);
     let length = sent_length(&headers);
     let source = if send == Send::Nothing { Source::Nothing } else { Source::file(file, send) };
-    Reply { status: code, headers, source, length, result: CacheResult::Bypass, verdict: "directory", close: false }
+    Reply {
+        status: code,
+        headers,
+        source,
+        length,
+        result: CacheResult::Bypass,
+        verdict: "directory",
+        close: false,
+    }
 }
 
 /// What a master tells the caches in front of it: the rule's word, or to ask each time.

@@ -161,7 +161,12 @@ async fn ended(
     }
 }
 
-fn direct(asked: &Asked<'_>, result: Result<Direct, Cause>, origin: &Arc<Origin>, stale: Option<&Arc<Entry>>) -> Reply {
+fn direct(
+    asked: &Asked<'_>,
+    result: Result<Direct, Cause>,
+    origin: &Arc<Origin>,
+    stale: Option<&Arc<Entry>>,
+) -> Reply {
     match result {
         Ok(reply) => pass(asked, reply),
         Err(cause) => after_failure(asked, origin, stale, &cause),
@@ -169,7 +174,12 @@ fn direct(asked: &Asked<'_>, result: Result<Direct, Cause>, origin: &Arc<Origin>
 }
 
 /// Upstream failed: something stale is better than any error, and an error of ours better than upstream's.
-fn after_failure(asked: &Asked<'_>, origin: &Arc<Origin>, stale: Option<&Arc<Entry>>, cause: &Cause) -> Reply {
+fn after_failure(
+    asked: &Asked<'_>,
+    origin: &Arc<Origin>,
+    stale: Option<&Arc<Entry>>,
+    cause: &Cause,
+) -> Reply {
     let question = question(asked, stale.map(|it| &**it), upstream_state(origin, asked));
     match (verdict::decide_after_error(&question), stale) {
         (Verdict::Serve(reason) | Verdict::ServeStale { reason, .. }, Some(entry)) => {
@@ -195,8 +205,7 @@ fn pass(asked: &Asked<'_>, reply: Direct) -> Reply {
     if let Some(length) = reply.length {
         headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    let source =
-        if asked.method == http::Method::HEAD { Source::Nothing } else { Source::Pass(reply.body) };
+    let source = if asked.method == http::Method::HEAD { Source::Nothing } else { Source::Pass(reply.body) };
     Reply {
         status: reply.status,
         headers,
@@ -250,7 +259,8 @@ const fn forwarding(reason: Reason) -> Fwd {
 fn forwarded(request: &HeaderMap, names: &[String]) -> HeaderMap {
     let mut chosen = HeaderMap::new();
     for name in names {
-        let values: Vec<&[u8]> = request.get_all(name).iter().map(|value| value.as_bytes().trim_ascii()).collect();
+        let values: Vec<&[u8]> =
+            request.get_all(name).iter().map(|value| value.as_bytes().trim_ascii()).collect();
         let value = values.join(b", ".as_slice());
         if value.is_empty() || value.len() > FORWARDED_BYTES {
             continue;

@@ -175,6 +175,13 @@ impl Codes {
     }
 }
 
+impl Codes {
+    fn inc_none(&self) {
+        let labels: Labels = self.labels.iter().cloned().chain([("code", "none".to_owned())]).collect();
+        self.family.get_or_create(&labels).inc();
+    }
+}
+
 impl fmt::Debug for Codes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Codes").field(&self.labels).finish()
@@ -210,6 +217,11 @@ impl UpstreamMetrics {
     /// One more reply head.
     pub fn replied(&self, code: StatusCode) {
         self.codes.inc(code);
+    }
+
+    /// One more fetch that got no reply at all: the code says `none`.
+    pub fn failed(&self) {
+        self.codes.inc_none();
     }
 
     /// More bytes of bodies.
@@ -249,6 +261,10 @@ pub struct Metrics {
     pub fill_followers: Level,
     /// Bodies continued after a break, by reason.
     pub fill_resumes: Reasons,
+    /// Fills that ended, by how.
+    pub fills_ended: Reasons,
+    /// Stored blocks that were found bad and fetched again, by whether that worked.
+    pub blocks_healed: Reasons,
     /// Client connections that are open.
     pub connections: Level,
     /// Client connections that were closed or cut by a limit, by reason.
@@ -281,6 +297,8 @@ impl Metrics {
             fills_in_flight: Level::default(),
             fill_followers: Level::default(),
             fill_resumes: Reasons::new("reason"),
+            fills_ended: Reasons::new("how"),
+            blocks_healed: Reasons::new("how"),
             connections: Level::default(),
             connections_rejected: Reasons::new("reason"),
             requests_refused: Reasons::new("reason"),
@@ -327,6 +345,10 @@ impl Metrics {
 
     fn register_cache(&mut self) {
         let to = &mut self.registry;
+        let ended = self.fills_ended.family.clone();
+        to.register("fills_ended", "Fills that ended, by how", ended);
+        let healed = self.blocks_healed.family.clone();
+        to.register("blocks_healed", "Bad blocks that were fetched again", healed);
         to.register("cache_requests", "Requests to repositories by result", self.cache_requests.clone());
         let bytes = self.cache_bytes.clone();
         to.register_with_unit("cache_response", "Bytes of bodies sent to clients", Unit::Bytes, bytes);

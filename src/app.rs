@@ -1,0 +1,207 @@
+//! The only file that sees every part: builds a node from its configuration, runs it, and ends it.
+
+mod build;
+mod events;
+mod status;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::admin::AdminSocket;
+use crate::cli::DemoArgs;
+use crate::config::{self, CheckedConfig};
+use crate::demo::{self, RunningNode, StartNode};
+use crate::server::{Phase, Summary};
+use crate::store::Store;
+use crate::telemetry::{self, AccessLog};
+
+use status::NodeStatus;
+
+/// How long the access log may take to write its last lines.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// A node that runs in this process.
+pub struct Node {
+    /// Where it listens with TLS, in the order of the configuration.
+    pub addresses: Vec<SocketAddr>,
+    /// Where it listens without.
+    pub plain: Vec<SocketAddr>,
+    phase: watch::Sender<Phase>,
+    server: JoinHandle<std::io::Result<Summary>>,
+    admin: Option<JoinHandle<()>>,
+    store: Store,
+    access: Option<AccessLog>,
+}
+
+impl Node {
+    /// Starts a node. It listens when this returns; whatever it has to find out about its cache goes on behind.
+    ///
+    /// # Errors
+    /// A part that cannot be built: an address that is taken, a certificate that does not fit its key, a cache
+    /// directory that another process has.
+    pub async fn start(config: &CheckedConfig) -> anyhow::Result<Self> {
+        let built = build::build(config)?;
+        let (phase, watch) = watch::channel(Phase::Run);
+        let status = Arc::new(NodeStatus::new(&built, watch.clone()));
+        let admin = match &config.admin_socket {
+            Some(path) => Some(tokio::spawn(AdminSocket::bind(path)?.serve(status))),
+            None => None,
+        };
+        let addresses = built.bound.addresses();
+        let (secure, plain) =
+            addresses.split_at_checked(config.server.listen.len()).unwrap_or((&addresses, &[]));
+        let (addresses, plain) = (secure.to_vec(), plain.to_vec());
+        let server = tokio::spawn(built.bound.run(built.plane, watch));
+        let (store, access) = (built.store, built.access);
+        Ok(Self { addresses, plain, phase, server, admin, store, access })
+    }
+
+    /// Orders a phase; orders never go backwards.
+    pub fn order(&self, phase: Phase) {
+        self.phase.send_if_modified(|now| {
+            let forward = phase > *now;
+            if forward {
+                *now = phase;
+            }
+            forward
+        });
+    }
+
+    /// Continues the access log in a new file of the same name.
+    pub fn reopen_logs(&self) {
+        if let Some(access) = &self.access {
+            access.reopen();
+        }
+    }
+
+    /// Waits until the server has ended, then commits what the store still holds and closes the logs.
+    ///
+    /// # Errors
+    /// The server did not run at all.
+    pub async fn ended(mut self) -> anyhow::Result<Summary> {
+        let summary = (&mut self.server).await.context("the server task died")?.context("cannot serve")?;
+        if let Some(admin) = self.admin.take() {
+            admin.abort();
+        }
+        self.store.close().await;
+        if let Some(access) = self.access.take() {
+            // A few milliseconds of blocking at the very end disturb nobody.
+            access.close(LAST_LINES);
+        }
+        Ok(summary)
+    }
+
+    /// Whether the server has ended.
+    fn is_over(&self) -> bool {
+        self.server.is_finished()
+    }
+}
+
+/// `waypost serve`: runs a node until it is told to end.
+///
+/// # Errors
+/// The node could not be started; the message names the part.
+pub fn serve(config: CheckedConfig) -> anyhow::Result<ExitCode> {
+    let log = &config.log;
+    let format = match log.format {
+        config::LogFormat::Auto => telemetry::LogFormat::Auto,
+        config::LogFormat::Text => telemetry::LogFormat::Text,
+        config::LogFormat::Json => telemetry::LogFormat::Json,
+    };
+    telemetry::init_tracing(log.level.as_str(), format).context("cannot set up logging")?;
+    let files = build::raise_open_files();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.server.workers)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut orders = Orders::listen()?;
+        let node = Node::start(&config).await?;
+        let (tls, plain) = (&node.addresses, &node.plain);
+        tracing::info!(?tls, ?plain, open_files = files, version = env!("CARGO_PKG_VERSION"), "listening");
+        let interrupted = orders.follow(&node).await;
+        let summary = node.ended().await?;
+        tracing::info!(drained = summary.drained, cut = summary.cut, "ended");
+        Ok(if interrupted { ExitCode::from(130) } else { ExitCode::SUCCESS })
+    })
+}
+
+/// The signals a node obeys.
+struct Orders {
+    terminate: Signal,
+    interrupt: Signal,
+    reopen: Signal,
+    hangup: Signal,
+}
+
+impl Orders {
+    fn listen() -> anyhow::Result<Self> {
+        let on = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            reopen: on(SignalKind::user_defined1())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+
+    /// Obeys until the node has ended: TERM drains, a second one or INT stops now, USR1 reopens the access log.
+    /// Returns whether it was interrupted.
+    async fn follow(&mut self, node: &Node) -> bool {
+        let mut next = Phase::Drain;
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => {
+                    tracing::info!(?next, "told to end");
+                    node.order(next);
+                    next = Phase::Stop;
+                }
+                _ = self.interrupt.recv() => {
+                    node.order(Phase::Stop);
+                    return true;
+                }
+                _ = self.reopen.recv() => node.reopen_logs(),
+                // Ignoring it is safe; dying of it, as is the default, is not what anybody means.
+                _ = self.hangup.recv() => tracing::warn!("reloading is not available yet; restart to change the configuration"),
+                _ = look.tick() => if node.is_over() { return false },
+            }
+        }
+    }
+}
+
+/// `waypost demo`.
+///
+/// # Errors
+/// It could not be set up.
+pub fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    let DemoArgs { agents, size, wan, keep, port } = args;
+    let options = demo::Options { agents, size, wan, keep, port: port.unwrap_or(0) };
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(demo::run(&options, &DemoNodes))
+}
+
+/// Starts the demo's nodes in this process, from the files it wrote for them.
+struct DemoNodes;
+
+impl StartNode for DemoNodes {
+    async fn start(&self, config: &Path) -> anyhow::Result<RunningNode> {
+        let (config, _) = config::load(config).map_err(|found| anyhow::anyhow!("{found}"))?;
+        let node = Node::start(&config).await?;
+        let (addresses, plain) = (node.addresses.clone(), node.plain.clone());
+        let stop = Box::pin(async move {
+            node.order(Phase::Stop);
+            node.ended().await.map(drop)
+        });
+        Ok(RunningNode { addresses, plain, stop })
+    }
+}

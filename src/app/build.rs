@@ -1,0 +1,242 @@
+//! From a checked configuration to the parts of a node.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::events::SupplyEvents;
+use crate::base::clock::Clock;
+use crate::config::{
+    AccessFormat, CheckedConfig, QueryMode, RepositoryConfig, Source, TlsFiles, UpstreamsConfig,
+};
+use crate::fill::{self, Fills, Origin, Supply};
+use crate::proxy::directory::Directory;
+use crate::proxy::{self, Kind, Parts, Plane, Repository, Routes};
+use crate::repository::rules::{Rule, Rules};
+use crate::server::{self, Bound, Listener, Tls};
+use crate::store::{self, Store};
+use crate::telemetry::{self, AccessLog, Metrics};
+use crate::upstream::{self, Sources, Trust, Upstream};
+
+/// The name of the listeners with TLS, and of those without.
+pub(super) const LISTENERS: [&str; 2] = ["https", "http"];
+
+/// The parts of a node, bound and ready to run.
+pub(super) struct Built {
+    pub(super) plane: Arc<Plane>,
+    pub(super) bound: Bound,
+    pub(super) store: Store,
+    pub(super) fills: Fills,
+    pub(super) sources: Vec<(String, Sources)>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) access: Option<AccessLog>,
+}
+
+pub(super) fn build(config: &CheckedConfig) -> anyhow::Result<Built> {
+    let clock = Clock::system();
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    // The sockets first: a port that is taken is said before anything on disk is touched.
+    let bound = bind(config)?;
+    let store = open_store(config, &clock)?;
+    let fills = Fills::new(fill_options(config), store.clone(), clock.clone());
+    let access = open_access_log(config)?;
+    let mut sources = Vec::new();
+    let mut repositories = Vec::new();
+    for repository in &config.repositories {
+        let kind = match &repository.source {
+            Source::Directory(path) => open_directory(path, repository, &clock)?,
+            Source::Upstreams(upstreams) => {
+                let from = build_sources(config, repository, upstreams, &clock)?;
+                sources.push((repository.name.clone(), from.clone()));
+                let supply = Arc::new(build_supply(config, (repository, upstreams), from, &metrics)?);
+                Kind::Upstreams(Arc::new(Origin { store: store.clone(), fills: fills.clone(), supply }))
+            }
+        };
+        repositories.push(Arc::new(build_repository(repository, kind, &metrics)));
+    }
+    let options = proxy::Options {
+        node: config.server.node.clone(),
+        names: config.server.names.clone(),
+        waiting: config.limits.queue,
+    };
+    let parts = Parts {
+        store: store.clone(),
+        fills: fills.clone(),
+        clock,
+        metrics: Arc::clone(&metrics),
+        access: access.clone(),
+    };
+    let plane = Arc::new(Plane::new(options, Routes::new(repositories), parts));
+    Ok(Built { plane, bound, store, fills, sources, metrics, access })
+}
+
+fn bind(config: &CheckedConfig) -> anyhow::Result<Bound> {
+    let limits = &config.limits;
+    let options = server::Options {
+        connections: limits.connections,
+        connections_per_address: limits.connections_per_address,
+        handshakes: limits.handshakes,
+        head_timeout: limits.head_timeout,
+        send_timeout: limits.send_timeout,
+        idle_timeout: limits.idle_timeout,
+        requests_per_connection: limits.requests_per_connection.into(),
+        drain: config.server.drain,
+        ..server::Options::default()
+    };
+    let tls = config.server.tls.as_ref().map(read_tls).transpose()?;
+    let secure = config.server.listen.iter().map(|address| Listener {
+        address: *address,
+        tls: tls.clone(),
+        name: LISTENERS[0],
+    });
+    let plain = config.server.plain_listen.iter().map(|address| Listener {
+        address: *address,
+        tls: None,
+        name: LISTENERS[1],
+    });
+    Ok(server::bind(secure.chain(plain).collect(), options)?)
+}
+
+fn read_tls(files: &TlsFiles) -> anyhow::Result<Tls> {
+    let (cert, key) = read_identity(files)?;
+    Tls::from_pem(&cert, &key).with_context(|| format!("cannot use the certificate {}", files.cert.display()))
+}
+
+fn read_identity(files: &TlsFiles) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+    let cert = read(&files.cert)?;
+    let key = files.key.read().context("cannot read the private key")?;
+    Ok((cert, key))
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn open_store(config: &CheckedConfig, clock: &Clock) -> anyhow::Result<Store> {
+    let cache = &config.cache;
+    let options = store::Options {
+        memory: cache.memory,
+        min_free: cache.min_free,
+        max_object: cache.max_object,
+        ..store::Options::new(&cache.dir, cache.size)
+    };
+    Ok(Store::open(options, clock.clone())?)
+}
+
+fn fill_options(config: &CheckedConfig) -> fill::Options {
+    let limits = &config.limits;
+    fill::Options {
+        fills: limits.fills,
+        queue: limits.queue,
+        queue_wait: limits.queue_wait,
+        ..fill::Options::default()
+    }
+}
+
+fn open_access_log(config: &CheckedConfig) -> anyhow::Result<Option<AccessLog>> {
+    let Some(path) = &config.log.access else { return Ok(None) };
+    let format = match config.log.access_format {
+        AccessFormat::Json => telemetry::AccessFormat::Json,
+        AccessFormat::Combined => telemetry::AccessFormat::Combined,
+    };
+    let log = AccessLog::open(path, format).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Some(log))
+}
+
+fn compile_rules(repository: &RepositoryConfig) -> anyhow::Result<Rules> {
+    let rule = |rule: &crate::config::RuleConfig| Rule {
+        pattern: rule.pattern.clone(),
+        fresh_for: rule.fresh_for,
+        stale_while_revalidate: rule.stale_while_revalidate,
+        stale_if_error: rule.stale_if_error,
+        immutable: rule.immutable,
+        negative_for: rule.negative_for,
+    };
+    Rules::compile(repository.rules.iter().map(rule).collect())
+        .with_context(|| format!("repository {}", repository.name))
+}
+
+fn open_directory(path: &Path, repository: &RepositoryConfig, clock: &Clock) -> anyhow::Result<Kind> {
+    let directory = Directory::open(path, proxy::directory::Options::default(), clock.clone())
+        .with_context(|| format!("repository {}: cannot open {}", repository.name, path.display()))?;
+    Ok(Kind::Directory { directory, rules: compile_rules(repository)? })
+}
+
+fn build_sources(
+    config: &CheckedConfig,
+    repository: &RepositoryConfig,
+    upstreams: &UpstreamsConfig,
+    clock: &Clock,
+) -> anyhow::Result<Sources> {
+    let trust = upstreams.ca.as_deref().map(read).transpose()?.map_or(Trust::System, Trust::Exactly);
+    let identity = upstreams.client_cert.as_ref().map(read_identity).transpose()?;
+    let mut built = Vec::new();
+    for source in &upstreams.sources {
+        let options = upstream::Options {
+            priority: source.priority,
+            trust: trust.clone(),
+            identity: identity.clone(),
+            connect_timeout: upstreams.connect_timeout,
+            first_byte_timeout: upstreams.first_byte_timeout,
+            stall_timeout: upstreams.stall_timeout,
+            min_rate: upstreams.min_rate,
+            concurrent: config.limits.fills_per_upstream,
+            redirect_hosts: upstreams.redirect_hosts.clone(),
+            node: config.server.node.clone(),
+            ..upstream::Options::new(source.url.clone())
+        };
+        let upstream = Upstream::new(options, clock.clone())
+            .with_context(|| format!("repository {}: upstream {}", repository.name, source.url))?;
+        built.push(Arc::new(upstream));
+    }
+    Ok(Sources::new(built))
+}
+
+fn build_supply(
+    config: &CheckedConfig,
+    (repository, upstreams): (&RepositoryConfig, &UpstreamsConfig),
+    sources: Sources,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Supply> {
+    let names = sources.all().iter().map(|upstream| upstream.name());
+    let events = SupplyEvents::new(Arc::clone(metrics), names);
+    Ok(Supply {
+        name: repository.name.clone(),
+        prefix: repository.path.clone(),
+        forward_headers: upstreams.forward_headers.clone(),
+        rules: compile_rules(repository)?,
+        max_object: config.cache.max_object,
+        events: Box::new(events),
+        sources,
+    })
+}
+
+fn build_repository(repository: &RepositoryConfig, kind: Kind, metrics: &Metrics) -> Repository {
+    let query = match repository.query {
+        QueryMode::Refuse => proxy::QueryMode::Refuse,
+        QueryMode::Key => proxy::QueryMode::Key,
+        QueryMode::Drop => proxy::QueryMode::Drop,
+    };
+    let routes = LISTENERS.map(|listener| (listener, metrics.route(listener, &repository.name)));
+    Repository {
+        name: repository.name.clone(),
+        prefix: repository.path.clone(),
+        query,
+        kind,
+        metrics: metrics.repository(&repository.name),
+        routes: routes.into(),
+    }
+}
+
+/// Allows as many open files as the system lets us have: an agent is a descriptor, and so is a block being read.
+/// Returns the number.
+pub(super) fn raise_open_files() -> u64 {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
