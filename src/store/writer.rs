@@ -1,0 +1,282 @@
+//! The thread that writes the index, makes room, and removes what nobody names any more.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+use super::apply::{Around, Kind, Outcome, apply};
+use super::error::Damage;
+use super::faults::CrashPoint;
+use super::index::IndexError;
+use super::pending::{Batch, End};
+use super::shared::{Shared, count};
+use super::space::{Part, Trouble};
+
+/// How often the thread looks around when nothing happens.
+const IDLE: Duration = Duration::from_secs(1);
+/// Bytes kept by for the index: on a full disk even removing entries needs new pages first.
+const BALLAST: u64 = 4 << 20;
+const BALLAST_FILE: &str = "ballast";
+/// Rounds between two prunings of the list of readers.
+const PRUNE_EVERY: u32 = 60;
+
+/// Runs until the store ends.
+pub(super) fn run(shared: &Arc<Shared>) {
+    open(shared);
+    shared.started.send_replace(true);
+    let mut round = 0_u32;
+    loop {
+        let end = shared.pending.wait(shared.options.commit_every, IDLE);
+        if end != Some(End::Now) {
+            turn(shared);
+        }
+        round = round.wrapping_add(1);
+        if round.is_multiple_of(PRUNE_EVERY) {
+            shared.pending.prune();
+        }
+        shared.rounds.send_modify(|n| *n += 1);
+        if end.is_some() {
+            break;
+        }
+    }
+    shared.index.close();
+}
+
+/// One look around: commit, evict, reap.
+fn turn(shared: &Shared) {
+    let now = shared.clock.now();
+    measure(shared);
+    if shared.suspect.swap(false, Ordering::Relaxed) {
+        replace_index(shared);
+    }
+    if !shared.space.part_refuses(Part::Index, now) {
+        if !shared.index.is_writable() {
+            reopen(shared);
+        }
+        if shared.index.is_writable() {
+            commit(shared);
+        }
+    }
+    if !shared.ledger.is_empty() {
+        shared.memory.settle();
+        // An open file of a removed block would keep its bytes on the disk.
+        for digest in shared.ledger.reap(&shared.pending, &shared.content, &shared.space, now) {
+            shared.handles.invalidate(&digest);
+        }
+        shared.handles.run_pending_tasks();
+        measure(shared);
+    }
+}
+
+/// Commits what waits and evicts, as often as it takes to be within the limit.
+fn commit(shared: &Shared) {
+    // Every round evicts thousands: the bound only keeps a contradiction in the accounts from going on for ever.
+    for _ in 0..64 {
+        let batch = shared.pending.snapshot();
+        if batch.is_empty() && !shared.space.is_over() {
+            return;
+        }
+        shared.faults.reach(CrashPoint::BeforeCommit);
+        match write(shared, &batch) {
+            Ok(outcome) => {
+                shared.faults.reach(CrashPoint::AfterCommit);
+                let more = outcome.more;
+                follow(shared, &batch, outcome);
+                shared.space.recover(Part::Index);
+                keep_ballast(shared);
+                if !more {
+                    return;
+                }
+            }
+            Err(error) => {
+                if !failed(shared, error) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn write(shared: &Shared, batch: &Batch) -> Result<Outcome, IndexError> {
+    let around = Around {
+        pending: &shared.pending,
+        ledger: &shared.ledger,
+        space: &shared.space,
+        now: shared.clock.now(),
+    };
+    shared.index.write(|txn| apply(txn, batch, &around))
+}
+
+/// What a commit means for memory, files and accounts.
+fn follow(shared: &Shared, batch: &Batch, outcome: Outcome) {
+    shared.pending.committed(batch);
+    let disk_full = shared.space.limit() < shared.options.size;
+    for (kind, key) in &outcome.evicted {
+        match kind {
+            Kind::Partial => count(&shared.counts.evicted_partial),
+            Kind::Entry => {
+                shared.pending.evicted(key.as_str(), &shared.memory);
+                count(if disk_full { &shared.counts.evicted_disk } else { &shared.counts.evicted_size });
+            }
+        }
+    }
+    let freed: HashSet<_> = outcome.freed.iter().map(|freed| freed.digest).collect();
+    let mut holders = Vec::new();
+    if !freed.is_empty() {
+        for key in &outcome.released {
+            holders.extend(shared.pending.holders(key.as_str(), &freed));
+        }
+    }
+    for freed in &outcome.freed {
+        shared.ledger.freed(freed, &holders, &shared.space);
+    }
+    // In this order the account is at no moment too low: nobody takes room that is not there.
+    shared.space.set_named(outcome.bytes);
+    shared.ledger.named(outcome.named.into_iter(), &shared.space);
+    shared.space.extra_done();
+    shared.counts.entries.store(outcome.entries, Ordering::Relaxed);
+    shared.counts.partials.store(outcome.partials, Ordering::Relaxed);
+}
+
+/// Deals with a failed commit. Whether to try again at once.
+fn failed(shared: &Shared, error: IndexError) -> bool {
+    shared.index_failed(&error);
+    match error {
+        IndexError::Damaged(_) => {
+            shared.suspect.store(false, Ordering::Relaxed);
+            replace_index(shared);
+            shared.index.is_writable()
+        }
+        IndexError::Io(error) => {
+            let trouble = Trouble::of(&error);
+            // redb refuses reads after a failed write, too: hits need it open again.
+            let ballast = trouble == Trouble::Full && drop_ballast(shared);
+            reopen(shared);
+            if ballast && shared.index.is_writable() {
+                return true;
+            }
+            shared.space.fail(Part::Index, trouble, shared.clock.now());
+            false
+        }
+        IndexError::NotOpen | IndexError::Newer(_) => {
+            reopen(shared);
+            shared.space.fail(Part::Index, Trouble::Unopened, shared.clock.now());
+            false
+        }
+    }
+}
+
+fn open(shared: &Shared) {
+    opened(shared, shared.index.open());
+    keep_ballast(shared);
+}
+
+fn reopen(shared: &Shared) {
+    if let Err(trouble) = super::open::take_lock(shared) {
+        shared.space.fail(Part::Index, trouble, shared.clock.now());
+        return;
+    }
+    opened(shared, shared.index.reopen());
+}
+
+fn replace_index(shared: &Shared) {
+    tracing::error!("the cache index is damaged: set aside, starting with an empty one");
+    count(&shared.counts.index_replaced);
+    opened(shared, shared.index.replace().map(|()| false));
+}
+
+fn opened(shared: &Shared, result: Result<bool, IndexError>) {
+    match result {
+        Ok(replaced) => {
+            if replaced {
+                count(&shared.counts.index_replaced);
+            }
+            let counter = |name| shared.index.counter(name).unwrap_or(0);
+            shared.space.set_named(counter("bytes"));
+            shared.counts.entries.store(counter("entries"), Ordering::Relaxed);
+            shared.counts.partials.store(counter("partials"), Ordering::Relaxed);
+        }
+        Err(error) => {
+            count(&shared.counts.index_errors);
+            tracing::error!(%error, "the cache index cannot be opened for writing");
+            let trouble = match &error {
+                IndexError::Io(error) => Trouble::of(error),
+                _ => Trouble::Unopened,
+            };
+            shared.space.fail(Part::Index, trouble, shared.clock.now());
+        }
+    }
+    measure(shared);
+}
+
+/// Sets the limit by what the file system has left.
+fn measure(shared: &Shared) {
+    if let Ok(stat) = statvfs(&shared.options.dir) {
+        shared.space.set_free(stat.f_bavail.saturating_mul(stat.f_frsize));
+    }
+}
+
+/// Makes the ballast where it is missing. Not having one is no error: it is for a rare day.
+fn keep_ballast(shared: &Shared) {
+    let path = shared.options.dir.join(BALLAST_FILE);
+    if path.exists() || shared.space.degraded().is_some() || shared.faults.on_index().is_err() {
+        return;
+    }
+    let made = File::create(&path)
+        .and_then(|file| fallocate(&file, FallocateFlags::empty(), 0, BALLAST).map_err(io::Error::from));
+    if made.is_err() {
+        let _ = fs::remove_file(&path);
+    }
+}
+
+fn drop_ballast(shared: &Shared) -> bool {
+    fs::remove_file(shared.options.dir.join(BALLAST_FILE)).is_ok()
+}
+
+/// Removes, in small steps, blocks from before the start that nothing names: what a `kill -9` between a
+/// block's write and its record's commit leaves behind, or a lost index.
+pub(super) fn sweep(shared: &Shared, start: std::time::SystemTime) {
+    /// Between two of the 256 directories: a sweep of any size stays in the background.
+    const STEP: Duration = Duration::from_millis(10);
+    shared.content.sweep_tmp();
+    for first in 0..=u8::MAX {
+        for digest in shared.content.list(first, start) {
+            if shared.pending.ending().is_some() {
+                return;
+            }
+            let wanted = || {
+                let mut set = HashSet::from([digest]);
+                shared.pending.spare(&mut set);
+                // Where the index does not answer, everything is wanted.
+                set.is_empty() || shared.index.names(&digest).unwrap_or(true)
+            };
+            if shared.ledger.remove_orphan(&digest, &shared.content, wanted) {
+                count(&shared.counts.orphans);
+            }
+        }
+        if shared.pending.ending().is_some() {
+            return;
+        }
+        std::thread::sleep(STEP);
+    }
+}
+
+/// Checks one block for the scrub: `None` where all is well.
+pub(super) fn scrub_block(shared: &Shared, digest: &crate::base::digest::Digest) -> Option<Damage> {
+    let damage = shared.content.read(digest, None).err()?;
+    // Freed since it was listed: then it is right that it is gone.
+    if !shared.index.names(digest).unwrap_or(false) {
+        return None;
+    }
+    if matches!(damage, Damage::Content | Damage::Length) {
+        count(&shared.counts.bad_scrub);
+        shared.forget(digest);
+        let _ = shared.content.remove(digest);
+    }
+    Some(damage)
+}
