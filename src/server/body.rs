@@ -17,13 +17,15 @@ pub(super) struct Outgoing<B> {
     body: Option<B>,
     /// What is left of a frame that was longer than a piece; HTTP/2 only.
     rest: Bytes,
+    /// An error of the body that waits for what came before it to be written.
+    error: Option<BoxError>,
     lane: Option<Arc<Lane>>,
     _open: OpenRequest,
 }
 
 impl<B> Outgoing<B> {
     pub(super) const fn new(body: Option<B>, lane: Option<Arc<Lane>>, open: OpenRequest) -> Self {
-        Self { body, rest: Bytes::new(), lane, _open: open }
+        Self { body, rest: Bytes::new(), error: None, lane, _open: open }
     }
 
     /// The next piece: on HTTP/1.1 the whole frame, which is written before the next is asked for. h2 keeps what
@@ -49,6 +51,9 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for Outgoing<B> {
             let rest = std::mem::take(&mut this.rest);
             return Poll::Ready(Some(Ok(Frame::data(this.cut(rest)))));
         }
+        if let Some(error) = this.error.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
         Poll::Ready(match ready!(Pin::new(body).poll_frame(cx)) {
             Some(Ok(frame)) => Some(Ok(match frame.into_data() {
@@ -56,7 +61,13 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for Outgoing<B> {
                 // Ends an HTTP/1.1 body as an empty frame would: nothing is lost, no trailer is ever ours.
                 Err(frame) => frame.map_data(|bytes| Chunk::new(bytes, None)),
             })),
-            Some(Err(error)) => Some(Err(error)),
+            Some(Err(error)) => {
+                // hyper throws away what it has buffered when it hears of an error: the head and bytes a client
+                // could resume from. A turn of the loop lets it write first.
+                this.error = Some(error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             None => None,
         })
     }

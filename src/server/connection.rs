@@ -74,7 +74,7 @@ pub(super) async fn serve<S: Service>(
 type TlsStream = tokio_rustls::server::TlsStream<Watched>;
 
 async fn shake_hands<S>(house: &House<S>, tls: &Tls, socket: Watched) -> Option<TlsStream> {
-    socket.readable().await.ok()?;
+    socket.first_byte().await.ok()?;
     let _turn = house.handshakes.acquire().await.ok()?;
     match Box::pin(tls.accept(socket)).await {
         Ok(stream) => Some(stream),

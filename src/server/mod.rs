@@ -14,6 +14,8 @@ mod listen;
 mod options;
 mod pace;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod totals;
 mod watched;

@@ -23,8 +23,9 @@ impl Watched {
     }
 
     /// Waits for the first byte, so that silent clients hold no handshake place.
-    pub(super) async fn readable(&self) -> io::Result<()> {
-        self.tcp.readable().await
+    pub(super) async fn first_byte(&self) -> io::Result<()> {
+        // Readiness alone may be a false alarm.
+        self.tcp.peek(&mut [0]).await.map(drop)
     }
 
     fn note(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
