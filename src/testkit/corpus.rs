@@ -373,3 +373,16 @@ fn head_replies() -> Vec<ReplyCase> {
     all.push(reply("B11 500 fields", head, ReplyOutcome::Lie("head-too-large")));
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_has_an_id_of_its_own() {
+        let ids =
+            || requests().into_iter().map(|case| case.id).chain(replies().into_iter().map(|case| case.id));
+        let unique: std::collections::HashSet<_> = ids().collect();
+        assert_eq!(unique.len(), ids().count());
+    }
+}

@@ -4,9 +4,11 @@
 //! [`corpus`] the requests and replies no honest side sends, [`pki`] certificates, [`content`] bodies.
 #![expect(clippy::expect_used, reason = "a double that cannot be set up must end its test, saying where")]
 
+mod answer;
 pub mod client;
 pub mod content;
 pub mod corpus;
+mod link;
 pub mod origin;
 pub mod pki;
 pub mod script;

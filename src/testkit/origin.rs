@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,12 +12,13 @@ use socket2::{SockRef, Socket};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsAcceptor;
 
+use super::answer::{Answer, field};
 use super::content;
+use super::link::Link;
 use super::pki::{Authority, Issued};
-use super::script::{Fault, Framing, How, Ranges, Raw, Script};
+use super::script::{Fault, Framing, How, Raw, Script};
 
 /// Bytes written at once: small, so that faults and rates are exact.
 const WRITE: u64 = 16 << 10;
@@ -93,7 +94,7 @@ impl Origin {
 
     /// Bytes a second that all bodies share; 0 is without limit.
     pub fn set_rate(&self, rate: u64) {
-        self.state.link.rate.store(rate, Ordering::Relaxed);
+        self.state.link.set_rate(rate);
     }
 
     /// What happened on `path` so far.
@@ -181,14 +182,6 @@ async fn read_head(io: &mut Box<dyn Io>, buffer: &mut Vec<u8>) -> io::Result<Opt
     }
 }
 
-/// The value of a header field in a raw head.
-fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines().skip(1).find_map(|line| {
-        let (found, value) = line.split_once(':')?;
-        found.eq_ignore_ascii_case(name).then(|| value.trim())
-    })
-}
-
 /// Counts a transfer as running until dropped.
 struct Running<'a>(&'a State, &'a str);
 
@@ -268,95 +261,6 @@ async fn send_raw(io: &mut Box<dyn Io>, raw: &Raw) -> io::Result<After> {
     Ok(if raw.close { After::Close } else { After::Next })
 }
 
-/// The head of an answer and which bytes follow.
-struct Answer {
-    status: u16,
-    start: u64,
-    end: u64,
-    place: Option<String>,
-}
-
-impl Answer {
-    fn of(script: &Script, head: &str) -> Self {
-        let whole = Self { status: script.status, start: 0, end: script.length, place: None };
-        if script.status != 200 {
-            return whole;
-        }
-        let same = |field_name: &str, value: &Option<String>| {
-            value.is_some() && field(head, field_name).map(str::to_owned) == *value
-        };
-        if same("if-none-match", &script.etag) || same("if-modified-since", &script.last_modified) {
-            return Self { status: 304, end: 0, ..whole };
-        }
-        let Some((start, end)) = field(head, "range").and_then(|range| parse_range(range, script.length))
-        else {
-            return whole;
-        };
-        let condition = field(head, "if-range").map(str::to_owned);
-        let fits = condition.is_none()
-            || condition == script.etag
-            || condition == script.last_modified
-            || script.ranges == Ranges::IgnoreCondition;
-        if script.ranges == Ranges::Ignore || !fits {
-            return whole;
-        }
-        if start >= script.length {
-            return Self { status: 416, start: 0, end: 0, place: Some(format!("bytes */{}", script.length)) };
-        }
-        let end = if let Ranges::AtMost(most) = script.ranges { end.min(start + most) } else { end };
-        let place = |start: u64, end: u64, total: String| Some(format!("bytes {start}-{}/{total}", end - 1));
-        let place = match script.ranges {
-            Ranges::Shifted(by) => place(start + by, end + by, (script.length + by).to_string()),
-            Ranges::Total(total) => place(start, end, total.to_string()),
-            Ranges::UnknownTotal => place(start, end, "*".to_owned()),
-            Ranges::Unplaced => None,
-            _ => place(start, end, script.length.to_string()),
-        };
-        Self { status: 206, start, end, place }
-    }
-
-    const fn bodyless(&self) -> bool {
-        matches!(self.status, 204 | 304)
-    }
-
-    fn render(&self, script: &Script) -> String {
-        let mut lines = vec![format!("HTTP/1.1 {} Scripted", self.status)];
-        let mut add = |name: &str, value: &str| lines.push(format!("{name}: {value}"));
-        match script.framing {
-            _ if self.bodyless() => {}
-            Framing::Length => add("content-length", &(self.end - self.start).to_string()),
-            Framing::WrongLength(length) => add("content-length", &length.to_string()),
-            Framing::Chunked => add("transfer-encoding", "chunked"),
-            Framing::Close => add("connection", "close"),
-        }
-        let optional = [
-            ("etag", &script.etag),
-            ("last-modified", &script.last_modified),
-            ("content-range", &self.place),
-        ];
-        for (name, value) in optional {
-            if let Some(value) = value {
-                add(name, value);
-            }
-        }
-        for (name, value) in &script.headers {
-            add(name, value);
-        }
-        lines.push("\r\n".to_owned());
-        lines.join("\r\n")
-    }
-}
-
-/// One range as half-open bytes of a file; the end may lie behind it.
-fn parse_range(value: &str, length: u64) -> Option<(u64, u64)> {
-    let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
-    if first.is_empty() {
-        return Some((length.saturating_sub(last.parse().ok()?), length));
-    }
-    let end = if last.is_empty() { length } else { last.parse::<u64>().ok()?.saturating_add(1).min(length) };
-    Some((first.parse().ok()?, end))
-}
-
 async fn send_body(
     io: &mut Box<dyn Io>,
     path: &str,
@@ -364,7 +268,7 @@ async fn send_body(
     answer: &Answer,
     state: &State,
 ) -> io::Result<After> {
-    let own_link = Link { rate: AtomicU64::new(script.rate.unwrap_or(0)), ..Link::default() };
+    let own_link = Link::new(script.rate.unwrap_or(0));
     let fault = script.fault.filter(|fault| fault.at >= answer.start && fault.at < answer.end.max(1));
     let fault = fault.filter(|fault| state.count(path, |counts| counts.faults < fault.times));
     let hold = script.hold.as_ref().and_then(|hold| Some((hold.at?, &hold.gate)));
@@ -411,31 +315,5 @@ async fn strike(fault: Fault) -> io::Result<After> {
         How::Stall => std::future::pending().await,
         How::Reset => Ok(After::Reset),
         How::Finish => Ok(After::Close),
-    }
-}
-
-/// A link of limited rate that transfers share.
-#[derive(Debug, Default)]
-struct Link {
-    rate: AtomicU64,
-    free_at: Mutex<Option<Instant>>,
-}
-
-impl Link {
-    /// Waits until `bytes` have passed.
-    async fn pass(&self, bytes: u64) {
-        let rate = self.rate.load(Ordering::Relaxed);
-        if rate == 0 {
-            return;
-        }
-        let until = {
-            let mut free_at = self.free_at.lock();
-            let now = Instant::now();
-            let from = free_at.map_or(now, |at| at.max(now));
-            let until = from + Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
-            *free_at = Some(until);
-            until
-        };
-        sleep_until(until).await;
     }
 }

@@ -129,7 +129,7 @@ impl Ask {
 
 /// One `cdn-info` for each node the request went through (RFC 8586 §2).
 fn render_loop(tokens: &[String]) -> String {
-    let infos: Vec<_> = tokens.iter().map(|token| format!("waypost;fill={token}")).collect();
+    let infos: Vec<_> = tokens.iter().map(|token| format!("waypost; fill={token}")).collect();
     infos.join(", ")
 }
 
@@ -176,7 +176,7 @@ mod tests {
             ("via", "1.1 node"),
             ("range", "bytes=5-9"),
             ("if-range", "\"e\""),
-            ("cdn-loop", "waypost;fill=aa, waypost;fill=bb"),
+            ("cdn-loop", "waypost; fill=aa, waypost; fill=bb"),
         ] {
             assert_eq!(headers.get(name).unwrap(), value, "{name}");
         }

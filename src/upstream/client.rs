@@ -203,7 +203,7 @@ impl Upstream {
         let options = &inner.options;
         let pace =
             Pace { stall: options.stall_timeout, min_rate: options.min_rate, window: options.rate_window };
-        Ok(Reply {
+        let mut reply = Reply {
             kind,
             status: head.status,
             headers: head.headers,
@@ -211,7 +211,10 @@ impl Upstream {
             received_at: inner.clock.now(),
             source: inner.name.clone(),
             body: Some(Body::new(incoming, line, pace, Arc::clone(inner))),
-        })
+        };
+        // A 304 is rarely read to an end that it does not have; its connection is worth keeping all the same.
+        reply.settle_if_ended();
+        Ok(reply)
     }
 
     fn report_head(&self, kind: &ReplyKind) {

@@ -166,3 +166,55 @@ impl AsyncWrite for Wire {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    /// A listener whose queue is full: the kernel drops every further SYN, as a black hole does.
+    fn black_hole() -> (Socket, Vec<std::net::TcpStream>, SocketAddr) {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let try_once = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100));
+        let full = std::iter::from_fn(|| try_once().ok()).take(10).collect();
+        (listener, full, address)
+    }
+
+    #[tokio::test]
+    async fn a_black_hole_is_given_up_in_time() {
+        let (_listener, _full, address) = black_hole();
+        let within = Duration::from_millis(200);
+        let begun = std::time::Instant::now();
+        let error = first_to_answer(vec![address], within).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() < within * 5);
+    }
+
+    #[tokio::test]
+    async fn the_next_address_does_not_wait_for_a_black_hole() {
+        let (_listener, _full, address) = black_hole();
+        let good = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = good.local_addr().unwrap();
+        let begun = std::time::Instant::now();
+        let tcp = first_to_answer(vec![address, to], Duration::from_secs(30)).await.unwrap();
+        assert_eq!(tcp.peer_addr().unwrap(), to);
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_is_followed_by_the_next_at_once() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let refusing = closed.local_addr().unwrap();
+        drop(closed);
+        let good = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = good.local_addr().unwrap();
+        let tcp = first_to_answer(vec![refusing, to], Duration::from_secs(30)).await.unwrap();
+        assert_eq!(tcp.peer_addr().unwrap(), to);
+        let error = first_to_answer(vec![refusing], Duration::from_secs(30)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

@@ -57,7 +57,8 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Whether another try, later or elsewhere, can help without anybody repairing anything.
+    /// Whether asking the same upstream again soon can help. Another upstream is always worth asking, unless it is
+    /// `Target`.
     pub const fn retriable(&self) -> bool {
         match self {
             Self::Resolve { .. }
@@ -181,7 +182,7 @@ pub enum BodyError {
 }
 
 impl BodyError {
-    /// Whether resuming from the last byte, here or elsewhere, makes sense.
+    /// Whether resuming from the last byte at the same upstream makes sense. Another one is always worth asking.
     pub const fn retriable(&self) -> bool {
         !matches!(self, Self::Lie(_))
     }

@@ -187,4 +187,16 @@ mod tests {
         let plain = place("http://a.example/");
         assert_eq!(check_redirect(&plain, &plain, &place("https://a.example/"), &[]), Ok(()));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_location_that_resolves_means_the_same_as_a_whole_url(location in "(https?:)?[-a-z0-9./:@?#%\\[\\]\\\\ ]{0,40}") {
+            let from = place("https://a.example:8443/");
+            if let Some((next, target)) = resolve_location(&from, &"/x/y".parse().unwrap(), &location) {
+                let whole = format!("{}://{}{target}", next.scheme(), next.full());
+                proptest::prop_assert_eq!(place(&whole), next);
+                proptest::prop_assert!(target.path().starts_with('/'));
+            }
+        }
+    }
 }

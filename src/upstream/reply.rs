@@ -20,7 +20,8 @@ use crate::base::clock::Timestamp;
 use crate::base::limits;
 use crate::protocol::reply::{Lie, ReplyKind};
 
-/// A reply whose head is truthful. Dropping it before the end closes its connection.
+/// A reply whose head is truthful. Dropping it before the end of its body closes its connection; [`Reply::discard`]
+/// keeps it if the body is small.
 #[derive(Debug)]
 pub struct Reply {
     /// What it is.
@@ -141,6 +142,14 @@ impl Reply {
         }
     }
 
+    /// For a reply without a body.
+    pub(super) fn settle_if_ended(&mut self) {
+        let ended = self.body.as_ref().is_some_and(|body| body.incoming.is_end_stream());
+        if ended && self.check_end(0).is_ok() {
+            self.settle();
+        }
+    }
+
     /// The end was reached and the reply was truthful to it: the only place a connection is kept.
     fn settle(&mut self) {
         let Some(body) = self.body.take() else { return };
@@ -167,7 +176,7 @@ impl Reply {
 }
 
 /// A redirect says nothing yet, a refusal nothing good.
-pub(super) const fn counts_as_good(kind: &ReplyKind) -> bool {
+const fn counts_as_good(kind: &ReplyKind) -> bool {
     !matches!(kind, ReplyKind::Busy { .. } | ReplyKind::Redirect(_))
 }
 
