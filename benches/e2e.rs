@@ -41,6 +41,7 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|word| name.starts_with(word.as_str()));
+    allow_descriptors()?;
     tokio::runtime::Runtime::new()?.block_on(async {
         let origin = Origin::start(DELAY).await?;
         if wants("hot") {
@@ -56,6 +57,13 @@ fn main() -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// A thousand agents are a thousand sockets here. The node inherits the limit, as from systemd.
+fn allow_descriptors() -> anyhow::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
 }
 
 fn seconds() -> Duration {

@@ -1,9 +1,9 @@
 //! `waypost demo`: one branch office on this machine, with made-up files, and the figures measured while it works.
 //!
-//! The pieces: a master (a node that serves a directory) behind [`witness`], which counts the requests that
-//! reach headquarters; [`wan`], a throttled line that counts the bytes that cross it and can be cut; the handler
-//! (a second node); and [`agent`]s that hash what they get. Both nodes are started from configuration files, as `waypost serve`
-//! would. [`scene`] builds all of it, [`acts`] is the story, [`report`] says what was measured.
+//! The pieces: a master (a node that serves a directory) behind `witness`, which counts the requests that
+//! reach headquarters; `wan`, a throttled line that counts the bytes that cross it and can be cut; the handler
+//! (a second node); and `agent`s that hash what they get. Both nodes are started from configuration files, as `waypost serve`
+//! would. `scene` builds all of it, `acts` is the story, `report` says what was measured.
 
 mod acts;
 mod agent;

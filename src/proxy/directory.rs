@@ -2,8 +2,8 @@
 //!
 //! Files are found beneath the root by the kernel (`openat2`), so no name, link or race leads out of it. What
 //! a file *is* at one moment is its [`OpenFile`]: length, SHA-256 and pieces of exactly that content. The
-//! digest is computed once per state of a file ([`digests`]); a file that changes while it is sent breaks that
-//! transfer ([`file`]). Nothing here knows HTTP beyond the media type.
+//! digest is computed once per state of a file (`digests`); a file that changes while it is sent breaks that
+//! transfer (`file`). Nothing here knows HTTP beyond the media type.
 
 mod buffers;
 mod digests;
