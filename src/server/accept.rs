@@ -20,6 +20,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Idle time before the kernel asks whether a silent client still lives.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// Bytes the kernel queues for a client beyond what is on the wire. Without this its buffer grows to megabytes per
+/// slow reader, and says that there is room only after a third of them has left: a healthy download on a thin line
+/// would look stalled.
+const UNSENT_BYTES: u32 = 512 << 10;
+
 /// Accepts until something else than running is ordered; the socket closes then.
 pub(super) async fn accept<S: Service>(
     house: Arc<House<S>>,
@@ -65,6 +70,7 @@ pub(super) async fn accept<S: Service>(
 fn prepare(tcp: &TcpStream, options: &Options) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let socket = SockRef::from(tcp);
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
     socket.set_tcp_user_timeout(Some(options.send_timeout))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2))
 }

@@ -1,4 +1,7 @@
 //! The life of one connection: handshake, requests, close.
+//!
+//! What is large is boxed where it is made: an async function keeps room for every value it ever moves, and an idle
+//! connection would pay for all of them at once.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -55,7 +58,7 @@ pub(super) async fn serve<S: Service>(
     let socket = Watched::new(tcp, Arc::clone(&pace));
     let mut peer = Peer { address, secure: false, sni: None, listener: entrance.name };
     let Some(tls) = entrance.tls else {
-        return serve_http1(&house, socket, peer, pace).await;
+        return serve_http1(&house, Box::new(socket), peer, pace).await;
     };
     let Some(stream) = unless_ordered(&pace, shake_hands(&house, &tls, socket)).await.flatten() else {
         return;
@@ -63,21 +66,20 @@ pub(super) async fn serve<S: Service>(
     let (_, session) = stream.get_ref();
     peer.secure = true;
     peer.sni = session.server_name().map(str::to_ascii_lowercase);
-    // Boxed so that the task of an idle HTTP/1.1 connection does not reserve room for HTTP/2's state.
     if session.alpn_protocol() == Some(b"h2") {
-        Box::pin(serve_http2(&house, stream, peer, pace)).await;
+        serve_http2(&house, stream, peer, pace).await;
     } else {
-        Box::pin(serve_http1(&house, stream, peer, pace)).await;
+        serve_http1(&house, stream, peer, pace).await;
     }
 }
 
-type TlsStream = tokio_rustls::server::TlsStream<Watched>;
+type TlsStream = Box<tokio_rustls::server::TlsStream<Watched>>;
 
 async fn shake_hands<S>(house: &House<S>, tls: &Tls, socket: Watched) -> Option<TlsStream> {
     socket.first_byte().await.ok()?;
     let _turn = house.handshakes.acquire().await.ok()?;
     match Box::pin(tls.accept(socket)).await {
-        Ok(stream) => Some(stream),
+        Ok(stream) => Some(Box::new(stream)),
         Err(error) => {
             house.admission.totals.note_handshake_failure();
             tracing::debug!(%error, "TLS handshake failed");
@@ -86,7 +88,7 @@ async fn shake_hands<S>(house: &House<S>, tls: &Tls, socket: Watched) -> Option<
     }
 }
 
-async fn serve_http1<S: Service, T>(house: &Arc<House<S>>, stream: T, peer: Peer, pace: Arc<Pace>)
+async fn serve_http1<S: Service, T>(house: &Arc<House<S>>, stream: Box<T>, peer: Peer, pace: Arc<Pace>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -94,18 +96,18 @@ where
     let peer = Arc::new(peer);
     let answers =
         service_fn(|request| answer(Arc::clone(house), Arc::clone(&peer), Arc::clone(&pace), request));
-    let mut connection = house.builders.http1.serve_connection(TokioIo::new(stream), answers);
+    let mut connection = Box::new(house.builders.http1.serve_connection(TokioIo::new(stream), answers));
     let mut finishing = false;
     let end = poll_fn(|cx| {
         match pace.order(cx) {
             Order::Cut => return Poll::Ready(None),
             Order::Finish if !finishing => {
                 finishing = true;
-                Pin::new(&mut connection).graceful_shutdown();
+                Pin::new(&mut *connection).graceful_shutdown();
             }
             _ => {}
         }
-        Pin::new(&mut connection).poll(cx).map(Some)
+        Pin::new(&mut *connection).poll(cx).map(Some)
     })
     .await;
     match end {
@@ -124,7 +126,7 @@ where
     }
     let stream = connection.into_parts().io.into_inner();
     pace.enter(Stage::Closing);
-    unless_cut(&pace, linger(stream)).await;
+    unless_cut(&pace, Box::pin(linger(stream))).await;
 }
 
 /// Waits a moment for the client to have read that we are done: closing with its bytes unread would reset the
@@ -146,8 +148,7 @@ async fn serve_http2<S: Service>(house: &Arc<House<S>>, stream: TlsStream, peer:
     let peer = Arc::new(peer);
     let answers =
         service_fn(|request| answer(Arc::clone(house), Arc::clone(&peer), Arc::clone(&pace), request));
-    let connection = house.builders.http2.serve_connection(TokioIo::new(stream), answers);
-    let mut connection = pin!(connection);
+    let mut connection = Box::pin(house.builders.http2.serve_connection(TokioIo::new(stream), answers));
     let mut finishing = false;
     let end = poll_fn(|cx| {
         match pace.order(cx) {
