@@ -104,13 +104,14 @@ pub fn parse_target(uri: &Uri) -> Result<CanonicalTarget<'_>, TargetError> {
     if let Some(query) = query {
         check_query(query.as_bytes())?;
     }
-    let path = if path.bytes().all(|byte| byte == b'/' || stands_raw(byte)) {
+    let path = if scan(path)? {
         Cow::Borrowed(path)
     } else {
         let canonical = respell(path.as_bytes())?;
+        // Dots may have been escaped.
+        scan(&canonical)?;
         if canonical == path { Cow::Borrowed(path) } else { Cow::Owned(canonical) }
     };
-    check_segments(&path)?;
     Ok(CanonicalTarget { path, query })
 }
 
@@ -158,6 +159,41 @@ fn escape_into(out: &mut String, byte: u8) {
         out.push(digit.to_ascii_uppercase());
     }
 }
+
+/// Checks the segments of a path and says whether it is canonical as it stands: no escapes and nothing that
+/// needs one. One pass, because every request takes it.
+fn scan(path: &str) -> Result<bool, TargetError> {
+    let (mut bytes, mut dots, mut plain) = (0_usize, 0_usize, true);
+    let is_dots = |bytes: usize, dots: usize| bytes == dots && matches!(bytes, 1 | 2);
+    for &byte in path.as_bytes().iter().skip(1) {
+        if byte == b'/' {
+            if bytes == 0 {
+                return Err(TargetError::EmptySegment);
+            }
+            if is_dots(bytes, dots) {
+                return Err(TargetError::DotSegment);
+            }
+            (bytes, dots) = (0, 0);
+        } else {
+            bytes += 1;
+            dots += usize::from(byte == b'.');
+            plain &= RAW.get(usize::from(byte)).is_some_and(|&raw| raw);
+        }
+    }
+    if is_dots(bytes, dots) { Err(TargetError::DotSegment) } else { Ok(plain) }
+}
+
+/// [`stands_raw`] as a table.
+#[expect(clippy::indexing_slicing, reason = "runs while compiling, where a wrong index is an error")]
+static RAW: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = stands_raw(byte);
+        byte += 1;
+    }
+    table
+};
 
 /// The path with its escapes normalised, and refused where decoding it would be ambiguous.
 fn respell(path: &[u8]) -> Result<String, TargetError> {
@@ -208,18 +244,6 @@ const fn check_decoded(value: u8, escaped: bool) -> Result<(), TargetError> {
         b' ' | 0x80.. if !escaped => Err(TargetError::Raw),
         _ => Ok(()),
     }
-}
-
-fn check_segments(path: &str) -> Result<(), TargetError> {
-    let mut segments = path.split('/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        match segment {
-            "" if segments.peek().is_some() => return Err(TargetError::EmptySegment),
-            "." | ".." => return Err(TargetError::DotSegment),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 fn check_query(query: &[u8]) -> Result<(), TargetError> {
