@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::QUIET;
 use super::wan::Wan;
 use crate::base::size::render_size;
 
@@ -73,7 +74,7 @@ impl View {
             }
             Self::Lines { goal, quarter } => {
                 let reached = delivered * 4 / (*goal).max(1);
-                if (*quarter..4).contains(&reached) {
+                if (*quarter..4).contains(&reached) && !QUIET {
                     *quarter = reached + 1;
                     let (crossed, delivered) = (render_size(crossed), render_size(delivered));
                     let line = format!("   … {crossed} over the WAN, {delivered} to the agents");
