@@ -75,7 +75,7 @@ fn rules(bench: &mut Criterion) {
 
 fn answers(bench: &mut Criterion) {
     let (head, digest) = (head(), Digest::of(b"x"));
-    let prepared = Prepared::of(&head, 52_428_800, &digest);
+    let prepared = Prepared::of(&head, 52_428_800, Some(&digest));
     let effective = Effective::default();
     let question = Question {
         entry: Some(Known { prepared: &prepared, stale: false }),
@@ -91,7 +91,7 @@ fn answers(bench: &mut Criterion) {
     bench.bench_function("conditional/etag", |b| {
         b.iter(|| decide_conditional(black_box(&conditional), &prepared.validators));
     });
-    bench.bench_function("prepared/make", |b| b.iter(|| Prepared::of(black_box(&head), 1, &digest)));
+    bench.bench_function("prepared/make", |b| b.iter(|| Prepared::of(black_box(&head), 1, Some(&digest))));
     bench.bench_function("prepared/clone headers", |b| {
         b.iter_batched(|| (), |()| black_box(&prepared.headers).clone(), BatchSize::SmallInput);
     });

@@ -294,7 +294,7 @@ mod tests {
         }
         let at = Timestamp(T0);
         let head = Head { status, headers, requested_at: at, received_at: at, ..Head::default() };
-        Prepared::of(&head, 3, &Digest::of(b"abc"))
+        Prepared::of(&head, 3, Some(&Digest::of(b"abc")))
     }
 
     fn at(seconds: u64) -> Timestamp {

@@ -309,7 +309,7 @@ async fn store_block(fill: &Fill, index: usize, bytes: &Bytes) -> Block {
 /// Writes down which blocks are here, so that a later fill of the same identity goes on from them.
 pub(super) fn note_progress(course: &Course) {
     let fill = &course.fill;
-    let validators = &course.opened.prepared.validators;
+    let validators = &course.opened.prepared.origin;
     if course.opened.length.is_none()
         || fill.unstored.load(Ordering::Acquire)
         || resume_validator(validators).is_none()

@@ -22,7 +22,7 @@ use crate::cache::{BodyMap, Entry, EntryBody, Head, Prepared, Record};
 use crate::protocol::freshness::{self, Storable};
 use crate::protocol::headers::storable_headers;
 use crate::protocol::reply::ReplyKind;
-use crate::protocol::validators::{Validators, resume_validator, same_representation};
+use crate::protocol::validators::{Validators, confirms, resume_validator, same_representation};
 use crate::upstream::{Reply, Span};
 
 /// Replies in a row that end well and bring nothing, before the fill is given up.
@@ -113,11 +113,7 @@ async fn drive(lead: &Lead, mut job: Job) -> Result<Settled, Cause> {
 /// 304: the entry we have, under a fresh head (RFC 9111 §4.3.4). `None` where upstream confirmed another one.
 fn confirm(fills: &Fills, job: &Job, reply: &Reply) -> Option<Settled> {
     let stale = job.stale.as_ref()?;
-    let theirs = Validators::of(&reply.headers);
-    let ours = stale.prepared().validators.clone();
-    if let (Some(theirs), Some(ours)) = (&theirs.etag, &ours.etag)
-        && !theirs.weak_eq(ours)
-    {
+    if !confirms(&stale.prepared().origin, &reply.headers) {
         return None;
     }
     let head = Head {
@@ -210,7 +206,7 @@ async fn begin(lead: &Lead, job: Job, line: Line, length: Option<u64>) -> Result
     fills.forget_negative(&job.key);
     if let Some(stale) = &job.stale
         && length == Some(stale.length)
-        && same_representation(&stale.prepared().validators, &Validators::of(&reply.headers))
+        && same_representation(&stale.prepared().origin, &Validators::of(&reply.headers))
     {
         // It did not look at our conditions, but it is what we have: no need to fetch it again.
         let entry = fills.0.store.put(stale.with_head(head_of(&job, reply)));
@@ -320,7 +316,7 @@ async fn flow(lead: &Lead, course: &Arc<Course>, lane: &mut Lane) -> Result<u64,
 fn open_lanes(course: &Arc<Course>, lanes: &mut JoinSet<()>) {
     while lanes.try_join_next().is_some() {}
     for (at, until) in course.fill.take_wants() {
-        if lanes.len() + 1 >= LANES || resume_validator(&course.opened.prepared.validators).is_none() {
+        if lanes.len() + 1 >= LANES || resume_validator(&course.opened.prepared.origin).is_none() {
             return;
         }
         let first = (at / BLOCK_BYTES) as usize;

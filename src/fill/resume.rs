@@ -72,7 +72,7 @@ impl Lane {
     /// Asks `upstream` for the bytes from here on, and proves them.
     async fn continue_at(&mut self, upstream: &Arc<Upstream>) -> Result<(), Cause> {
         let opened = Arc::clone(&self.course.opened);
-        let ours = &opened.prepared.validators;
+        let ours = &opened.prepared.origin;
         let validator = resume_validator(ours).ok_or(Cause::Changed)?;
         let overlap = self.overlap().await;
         let job = &self.course.job;

@@ -15,6 +15,7 @@ use super::meter::Meter;
 use super::represent::{Send, Whole, represent};
 use super::{Ids, Kind, Plane, QueryMode, Repository, refuse, wait};
 use crate::base::clock::Timestamp;
+use crate::cache::verdict::{Known, ttl_seconds};
 use crate::cache::{Entry, Key};
 use crate::fill::Origin;
 use crate::protocol::cache_status::{CacheStatus, Fwd};
@@ -154,7 +155,7 @@ pub(super) fn from_entry(
     let (code, send) = represent(asked.method, asked.headers, &whole, &mut headers);
     let age = prepared.freshness.age(asked.now).as_secs();
     headers.insert(AGE, HeaderValue::from(age));
-    let ttl = wait::ttl(asked, prepared);
+    let ttl = ttl_seconds(&Known { prepared, stale: entry.stale }, asked.effective, asked.now);
     headers.insert(CACHE_STATUS, CacheStatus { ttl, ..status }.render());
     let length = sent_length(&headers);
     let source = Source::stored(entry, origin, send);

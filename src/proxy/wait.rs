@@ -11,7 +11,7 @@ use super::represent::{Whole, represent};
 use super::serve::{Asked, CACHE_STATUS, Reply, from_entry, key_of, sent_length};
 use super::{Plane, refuse};
 use crate::cache::verdict::{self, ClientWish, Known, Question, Reason, UpstreamState, Verdict};
-use crate::cache::{Entry, Key, Prepared};
+use crate::cache::{Entry, Key};
 use crate::fill::{Cause, Direct, Job, Opened, Origin, Outcome, Seat, Settled};
 use crate::protocol::cache_status::{CacheStatus, Fwd};
 use crate::protocol::headers::loop_tokens;
@@ -237,14 +237,6 @@ fn upstream_state(origin: &Origin, asked: &Asked<'_>) -> UpstreamState {
 fn hit<'a>(asked: &Asked<'a>, reason: Reason) -> CacheStatus<'a> {
     let detail = (reason != Reason::Hit).then_some(reason.as_str());
     CacheStatus { node: &asked.plane.options.node, hit: true, detail, ..CacheStatus::default() }
-}
-
-/// Seconds until it is stale, for `Cache-Status`; negative afterwards, and a year for what never is.
-pub(super) fn ttl(asked: &Asked<'_>, prepared: &Prepared) -> Option<i64> {
-    const YEAR: i64 = 365 * 86_400;
-    let Some(until) = asked.effective.fresh_until(&prepared.freshness) else { return Some(YEAR) };
-    let seconds = |time: std::time::Duration| i64::try_from(time.as_secs()).unwrap_or(YEAR);
-    Some(seconds(until.since(asked.now)) - seconds(asked.now.since(until)))
 }
 
 const fn forwarding(reason: Reason) -> Fwd {
