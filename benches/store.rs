@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench store`
 
-#![expect(clippy::unwrap_used, missing_docs, reason = "a bench that cannot set up has nothing to say")]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot set up has nothing to say")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
