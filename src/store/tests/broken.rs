@@ -66,7 +66,9 @@ async fn a_crash_at_any_point_leaves_the_old_state_or_the_new_one() {
         let block = bench.store.write_block(body(7, 0)).await.unwrap();
         let body = EntryBody::Blocks([block].into());
         bench.store.put(Entry::new(key("/a"), Head::default(), MIB, Digest::of(b"new"), body));
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        while !bench.faults.crashed() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let bench = bench.again(64 * MIB);
         let entry = bench.store.find("r:/a").await.unwrap();
         for block in blocks(&entry) {
