@@ -52,8 +52,6 @@ pub(super) async fn run(fills: Fills, fill: Arc<Fill>, mut job: Job) {
     let supply = Arc::clone(&job.supply);
     match drive(&lead, job).await {
         Ok(settled) => {
-            let keep =
-                matches!(&settled, Settled::Entry { .. }) && !lead.fill.unstored.load(Ordering::Acquire);
             supply.events.ended("complete");
             lead.fill.settle(settled);
         }
