@@ -92,7 +92,7 @@ async fn through(
                 let status = hit(asked, Reason::Hit);
                 return from_entry(asked, origin, &entry, (CacheResult::Hit, Reason::Hit.as_str()), status);
             }
-            job = Job { key, stale: None, ..job };
+            job = Job { key, stale: None, seen: None, ..job };
             continue;
         }
         return match outcome {
@@ -280,6 +280,7 @@ fn job(
     stale: Option<&Arc<Entry>>,
     wanted: bool,
 ) -> Job {
+    let seen = stale.map(|entry| entry.head.received_at);
     let stale = stale.filter(|entry| !entry.prepared().is_negative() && entry.prepared().can_revalidate());
     Job {
         key,
@@ -289,6 +290,7 @@ fn job(
         supply: Arc::clone(&origin.supply),
         effective: *asked.effective,
         stale: stale.cloned(),
+        seen,
         wanted,
         loop_tokens: loop_tokens(asked.headers).into_iter().map(str::to_owned).collect(),
     }
