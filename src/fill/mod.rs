@@ -148,7 +148,8 @@ impl Fills {
     /// digest, so any upstream will do.
     ///
     /// # Errors
-    /// Says what kept it from being fetched. The entry is set aside then, and the next request starts over.
+    /// Says what kept it from being fetched. Where upstream has another file now, or none, the entry is dropped and the
+    /// next request starts over; otherwise it stays as it is, and the next reader of the block tries again.
     pub async fn heal(&self, supply: &Supply, entry: &Entry, index: usize) -> Result<bytes::Bytes, Cause> {
         heal::heal_entry(self, supply, entry, index).await
     }
