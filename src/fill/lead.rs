@@ -15,7 +15,7 @@ use super::lane::{Course, Lane, Stop, note_progress};
 use super::open::{Line, ask_all, first_ask};
 use super::seat::Settled;
 use super::state::{Fill, Opened};
-use super::{AFTERGLOW, Fills};
+use super::Fills;
 use crate::base::digest::Digest;
 use crate::base::limits::{BLOCK_BYTES, INLINE_BYTES, LANES};
 use crate::cache::{BodyMap, Entry, EntryBody, Head, Prepared, Record};
@@ -52,13 +52,8 @@ pub(super) async fn run(fills: Fills, fill: Arc<Fill>, mut job: Job) {
     let supply = Arc::clone(&job.supply);
     match drive(&lead, job).await {
         Ok(settled) => {
-            let keep =
-                matches!(&settled, Settled::Entry { .. }) && !lead.fill.unstored.load(Ordering::Acquire);
             supply.events.ended("complete");
             lead.fill.settle(settled);
-            if keep {
-                tokio::time::sleep(AFTERGLOW).await;
-            }
         }
         Err(cause) => {
             tracing::debug!(key = %lead.fill.key(), %cause, "fill ended");
@@ -82,6 +77,9 @@ fn random_token() -> String {
 async fn drive(lead: &Lead, mut job: Job) -> Result<Settled, Cause> {
     let fills = &lead.fills;
     let patience = fills.0.options.queue_wait;
+    if let Some(entry) = just_stored(fills, &job).await {
+        return Ok(Settled::Entry { entry, revalidated: false });
+    }
     let _permit = fills.0.admission.enter(job.class(), patience).await.ok_or(Cause::Overloaded)?;
     loop {
         let partial = match job.stale {
@@ -108,6 +106,15 @@ async fn drive(lead: &Lead, mut job: Job) -> Result<Settled, Cause> {
             _ => return Err(Cause::Refused(line.reply.status.as_u16())),
         }
     }
+}
+
+/// The entry that a fill which ended between this request's look-up and now has left behind.
+async fn just_stored(fills: &Fills, job: &Job) -> Option<Arc<Entry>> {
+    let current = match fills.negative(&job.key) {
+        Some(entry) => Some(entry),
+        None => fills.0.store.find(job.key.as_str()).await,
+    };
+    current.filter(|entry| job.seen.is_none_or(|seen| entry.head.received_at > seen))
 }
 
 /// 304: the entry we have, under a fresh head (RFC 9111 §4.3.4). `None` where upstream confirmed another one.

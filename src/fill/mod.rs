@@ -85,10 +85,6 @@ const DIRECT_KEYS: usize = 4_096;
 /// Absent names remembered, at most: a scan over 100,000 names costs memory for so many and no disk.
 const NEGATIVE_KEYS: usize = 10_000;
 
-/// A fill that ended well stays findable this long, so that a request which looked into the store just before
-/// and found nothing does not fetch a second time.
-const AFTERGLOW: Duration = Duration::from_secs(1);
-
 /// All fills of this node. Clones are the same registry.
 #[derive(Clone)]
 pub struct Fills(Arc<Inner>);

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::header::{AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, ETAG, LAST_MODIFIED, VIA};
+use http::header::{AGE, CACHE_CONTROL, CONNECTION, ETAG, LAST_MODIFIED, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 
@@ -92,7 +92,10 @@ pub(super) async fn serve(
     };
     reply.close |= must_close(&parts);
     reply.headers.insert(VIA, plane.via.clone());
-    reply.headers.insert(REQUEST_ID, Ids::value(id));
+    let mut id = Ids::value(id);
+    // Different each time: not worth a place in the table of HPACK, where it would push the others out.
+    id.set_sensitive(true);
+    reply.headers.insert(REQUEST_ID, id);
     if reply.close {
         reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -108,6 +111,9 @@ pub(super) async fn serve(
 }
 
 /// Into the repository: what the query means, and where the files are.
+///
+/// What is hot is answered here and now. The rest is boxed: a future holds room for the largest thing it may ever
+/// wait for, and HTTP/2 moves it several times per request.
 async fn enter(
     plane: &Arc<Plane>,
     repository: &Arc<Repository>,
@@ -132,8 +138,11 @@ async fn enter(
         now: plane.clock.now(),
     };
     match &repository.kind {
-        Kind::Upstreams(origin) => wait::cached(&asked, origin).await,
-        Kind::Directory { directory, .. } => from_directory(&asked, directory).await,
+        Kind::Upstreams(origin) => match wait::hot(&asked, origin) {
+            Some(reply) => reply,
+            None => Box::pin(wait::cached(&asked, origin)).await,
+        },
+        Kind::Directory { directory, .. } => Box::pin(from_directory(&asked, directory)).await,
     }
 }
 
@@ -150,21 +159,15 @@ pub(super) fn from_entry(
         return refuse::absent(asked, entry, (result, verdict), &status);
     }
     asked.plane.store.note_use(entry);
-    let mut headers = prepared.headers.clone();
+    let mut headers = prepared.template.clone();
     let whole = Whole { validators: &prepared.validators, length: Some(entry.length) };
-    let (code, send) = represent(asked.method, asked.headers, &whole, &mut headers);
+    let (code, send, length) = represent(asked.method, asked.headers, &whole, &mut headers);
     let age = prepared.freshness.age(asked.now).as_secs();
     headers.insert(AGE, HeaderValue::from(age));
     let ttl = ttl_seconds(&Known { prepared, stale: entry.stale }, asked.effective, asked.now);
     headers.insert(CACHE_STATUS, CacheStatus { ttl, ..status }.render());
-    let length = sent_length(&headers);
     let source = Source::stored(entry, origin, send);
     Reply { status: code, headers, source, length, result, verdict, close: false }
-}
-
-/// The body length that `represent` announced.
-pub(super) fn sent_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// An answer from a file of a directory.
@@ -202,8 +205,7 @@ async fn from_directory(asked: &Asked<'_>, directory: &Directory) -> Reply {
         date: Some(asked.now),
     };
     let whole = Whole { validators: &validators, length: Some(file.length()) };
-    let (code, send) = represent(asked.method, asked.headers, &whole, &mut headers);
-    let length = sent_length(&headers);
+    let (code, send, length) = represent(asked.method, asked.headers, &whole, &mut headers);
     let source = if send == Send::Nothing { Source::Nothing } else { Source::file(file, send) };
     Reply {
         status: code,
