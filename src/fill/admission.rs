@@ -103,14 +103,18 @@ mod tests {
         let mut waiting = tokio::task::JoinSet::new();
         for (name, class) in [("package", Class::Large), ("dat", Class::Small)] {
             let (door, order) = (door.clone(), Arc::clone(&order));
-            let before = door.0.lock().small.len() + door.0.lock().large.len();
-            let watch = door.clone();
+            // One lock for both: a second one in the same expression would wait for the first for ever.
+            let in_line = |door: &Admission| {
+                let inner = door.0.lock();
+                inner.small.len() + inner.large.len()
+            };
+            let (before, watch) = (in_line(&door), door.clone());
             waiting.spawn(async move {
                 let permit = door.enter(class, PATIENCE).await.unwrap();
                 order.lock().push(name);
                 drop(permit);
             });
-            while watch.0.lock().small.len() + watch.0.lock().large.len() == before {
+            while in_line(&watch) == before {
                 tokio::task::yield_now().await;
             }
         }
