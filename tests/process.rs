@@ -68,7 +68,7 @@ async fn term_lets_a_running_download_finish_and_takes_no_new_ones() {
     assert_eq!((answer.status, answer.end), (200, End::Complete));
     assert_eq!(answer.body, content::whole(1, 3 << 20));
     assert_eq!(node.code().await, 0);
-    assert!(node.said("\"drained\":1"), "{}", node.log().join("\n"));
+    assert!(node.said("\"cut\":0"), "{}", node.log().join("\n"));
     assert!(!stage.dir.path().join("admin.sock").exists(), "the socket goes with its node");
 }
 
@@ -100,9 +100,10 @@ async fn a_second_term_ends_it_now_and_the_download_is_visibly_broken() {
     eventually("it drains", async || is_closed(node.address)).await;
     node.signal(Signal::TERM);
     assert_eq!(node.code().await, 0);
-    let answer = download.await.expect("no panic").expect("a head");
-    assert!(matches!(answer.end, End::Short | End::Reset), "{:?}", answer.end);
-    assert_eq!(answer.body, content::whole(1, answer.body.len()), "what came was right");
+    if let Ok(answer) = download.await.expect("no panic") {
+        assert!(matches!(answer.end, End::Short | End::Reset), "{:?}", answer.end);
+        assert_eq!(answer.body, content::whole(1, answer.body.len()), "what came was right");
+    }
 }
 
 #[tokio::test]
@@ -144,7 +145,9 @@ async fn an_interrupt_ends_it_at_once_with_130() {
     eventually("the download runs", async || has_reader(&node).await).await;
     node.signal(Signal::INT);
     assert_eq!(node.code().await, 130);
-    assert_ne!(download.await.expect("no panic").expect("a head").end, End::Complete);
+    // Even the head may have been cut off.
+    let answer = download.await.expect("no panic");
+    assert!(answer.is_err() || answer.is_ok_and(|it| it.end != End::Complete));
 }
 
 #[tokio::test]
@@ -224,7 +227,10 @@ async fn the_access_log_goes_on_in_a_new_file_after_usr1() {
     let (before, after) = (lines(&old), lines(&log));
     assert_eq!((before.len(), after.len()), (1, 1), "no line is lost, none comes twice");
     assert_eq!(before[0]["request_id"].as_str(), first.header("x-request-id"));
-    assert_eq!((before[0]["verdict"].as_str(), after[0]["verdict"].as_str()), (Some("miss"), Some("hit-immutable")));
+    assert_eq!(
+        (before[0]["verdict"].as_str(), after[0]["verdict"].as_str()),
+        (Some("miss"), Some("hit-immutable"))
+    );
     assert_eq!((&before[0]["status"], &before[0]["bytes"]), (&200.into(), &1_000.into()));
     assert_eq!((&before[0]["target"], &before[0]["complete"]), (&"/o/f".into(), &true.into()));
 }
@@ -262,7 +268,8 @@ struct BlackHole {
 
 impl BlackHole {
     fn dig() -> Self {
-        let socket = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        let socket =
+            || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
         let listener = socket();
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
         listener.bind(&any.into()).expect("a port");

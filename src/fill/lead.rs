@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::VARY;
 use tokio::task::JoinSet;
 
+use super::Fills;
 use super::body::{Body, split};
 use super::cause::Cause;
 use super::direct::Parked;
@@ -15,7 +16,6 @@ use super::lane::{Course, Lane, Stop, note_progress};
 use super::open::{Line, ask_all, first_ask};
 use super::seat::Settled;
 use super::state::{Fill, Opened};
-use super::Fills;
 use crate::base::digest::Digest;
 use crate::base::limits::{BLOCK_BYTES, INLINE_BYTES, LANES};
 use crate::cache::{BodyMap, Entry, EntryBody, Head, Prepared, Record};

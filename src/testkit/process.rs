@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, kill_process};
 pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 
 use super::client::{Answer, Client};
 
@@ -162,7 +162,14 @@ impl Site {
         let talk = child.stderr.take().expect("its stderr is a pipe");
         listen_to(talk, Arc::clone(&lines));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        Process { child, lines, admin: self.dir.join("admin.sock"), address: nowhere, began, took: Duration::ZERO }
+        Process {
+            child,
+            lines,
+            admin: self.dir.join("admin.sock"),
+            address: nowhere,
+            began,
+            took: Duration::ZERO,
+        }
     }
 
     /// Starts the node and waits until it listens.
@@ -179,7 +186,11 @@ impl Site {
             }
             let over = process.child.try_wait().expect("a child can be waited for");
             let late = process.began.elapsed() > DEADLINE;
-            assert!(over.is_none() && !late, "the node does not listen: {over:?}\n{}", process.log().join("\n"));
+            assert!(
+                over.is_none() && !late,
+                "the node does not listen: {over:?}\n{}",
+                process.log().join("\n")
+            );
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -317,7 +328,8 @@ mod tests {
 
     #[test]
     fn the_line_that_says_where_it_listens_is_understood() {
-        let line = r#"{"level":"INFO","message":"listening","tls":"[]","plain":"[127.0.0.1:4000, [::1]:4001]"}"#;
+        let line =
+            r#"{"level":"INFO","message":"listening","tls":"[]","plain":"[127.0.0.1:4000, [::1]:4001]"}"#;
         assert_eq!(listening(line), Some(SocketAddr::from(([127, 0, 0, 1], 4000))));
         assert_eq!(listening("{}"), None);
         assert_eq!(listening("no JSON"), None);
