@@ -1,7 +1,8 @@
 //! Doubles for tests. Never in a release binary.
 //!
 //! [`origin`] is an upstream that does what its script says, [`client`] an agent that reports how a body ended,
-//! [`corpus`] the requests and replies no honest side sends, [`pki`] certificates, [`content`] bodies.
+//! [`corpus`] the requests and replies no honest side sends, [`pki`] certificates, [`content`] bodies,
+//! [`process`] the real program.
 #![expect(clippy::expect_used, reason = "a double that cannot be set up must end its test, saying where")]
 
 mod answer;
@@ -11,4 +12,5 @@ pub mod corpus;
 mod link;
 pub mod origin;
 pub mod pki;
+pub mod process;
 pub mod script;
