@@ -9,6 +9,7 @@ mod answer;
 pub mod client;
 pub mod content;
 pub mod corpus;
+pub mod http2;
 mod link;
 pub mod node;
 pub mod origin;

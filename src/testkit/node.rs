@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 use super::client::{Answer, Client};
 use super::pki::Authority;
 use crate::app::Node;
+use crate::base::clock::Clock;
 use crate::config;
 use crate::server::Phase;
 
@@ -163,6 +164,11 @@ impl Home {
 
     /// As [`Home::start`], with a plain port chosen before: for a node that is its own upstream, or a restart.
     pub async fn start_at(&self, plan: &Plan, plain: u16) -> TestNode {
+        self.start_with(plan, plain, Clock::system()).await
+    }
+
+    /// As [`Home::start_at`], with a clock that the test turns.
+    pub async fn start_with(&self, plan: &Plan, plain: u16, clock: Clock) -> TestNode {
         // The socket of a node that was dropped without stopping is in the way.
         drop(fs::remove_file(self.path("admin.sock")));
         let file = self.write("waypost.toml", &plan.render(plain));
@@ -170,7 +176,7 @@ impl Home {
             Ok((config, _)) => config,
             Err(found) => unreachable!("the plan is wrong: {found}"),
         };
-        let node = Node::start(&config).await.expect("a checked configuration starts");
+        let node = Node::start_with(&config, clock).await.expect("a checked configuration starts");
         let first = |addresses: &[SocketAddr]| *addresses.first().expect("it listens");
         TestNode {
             tls: first(&node.addresses),
