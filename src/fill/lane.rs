@@ -73,9 +73,11 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// The first lane, with the reply that opened the fill, standing at `at`.
-    pub(super) fn lead(course: Arc<Course>, line: Line, at: u64) -> Self {
-        Self::new(course, Some(line), at, usize::MAX, true)
+    /// The first lane, with the reply that opened the fill, standing at `at`; `claimed` if the block there is its own.
+    pub(super) fn lead(course: Arc<Course>, line: Line, at: u64, claimed: bool) -> Self {
+        let mut lane = Self::new(course, Some(line), at, usize::MAX, true);
+        lane.claimed = claimed;
+        lane
     }
 
     /// A lane for the blocks from `first` (claimed by the caller) up to `limit`.
@@ -199,6 +201,11 @@ impl Lane {
     async fn seal(&mut self, index: usize) {
         self.claimed = false;
         let bytes = self.fill().look(|body| body.gather(index));
+        // The next block is claimed before its first byte comes: a reader that stands at the front then sees that
+        // somebody is at it, and does not want a lane of its own there.
+        if self.course.opened.length.is_some() && self.at == start_of(index + 1) && index + 1 < self.limit {
+            self.claimed = self.fill().look(|body| body.claim(index + 1));
+        }
         while self.writes.len() >= WRITES {
             self.writes.join_next().await;
         }
@@ -232,13 +239,15 @@ impl Lane {
         }
     }
 
-    /// Moves on to the first block nobody has; `false` when there is none.
+    /// Moves on to the first block nobody has and claims it; `false` when there is none.
     pub(super) fn seek_hole(&mut self) -> bool {
         if self.claimed {
             return true;
         }
         let (from, _) = split(self.at);
-        let Some(hole) = self.fill().look(|body| body.next_hole(from)) else { return false };
+        let hole = self.fill().look(|body| body.next_hole(from).filter(|hole| body.claim(*hole)));
+        let Some(hole) = hole else { return false };
+        self.claimed = true;
         self.at = start_of(hole);
         true
     }

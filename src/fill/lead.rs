@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::VARY;
 use tokio::task::JoinSet;
 
-use super::body::Body;
+use super::body::{Body, split};
 use super::cause::Cause;
 use super::direct::Parked;
 use super::job::Job;
@@ -251,16 +251,18 @@ async fn stream(
     job: Job,
     line: Line,
     (head, length): (Head, Option<u64>),
-    body: Body,
+    mut body: Body,
     at: u64,
 ) -> Result<Settled, Cause> {
     let fill = &lead.fill;
+    // Before anybody can look: no reader may find the front unattended and want a lane there.
+    let claimed = length.is_some() && body.claim(split(at).0);
     fill.make_room(length, job.supply.max_object);
     let prepared = Prepared::of(&head, length.unwrap_or_default(), None);
     let opened = Arc::new(Opened { head, prepared, length });
     fill.open(Arc::clone(&opened), body);
     let course = Arc::new(Course { fills: lead.fills.clone(), fill: Arc::clone(fill), job, opened });
-    let mut lane = Lane::lead(Arc::clone(&course), line, at);
+    let mut lane = Lane::lead(Arc::clone(&course), line, at, claimed);
     let result = flow(lead, &course, &mut lane).await;
     lane.settle_writes().await;
     match result {
