@@ -246,6 +246,19 @@ impl TestNode {
         line.and_then(|value| value.parse().ok()).unwrap_or(0)
     }
 
+    /// Waits until no fill runs: the last byte reaches an agent a moment before its fill is over.
+    ///
+    /// # Panics
+    /// A fill goes on for half a minute.
+    pub async fn settled(&self) {
+        eventually("no fill runs", async || {
+            let status = self.admin("/v1/status").await;
+            let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
+            status.get("fills").and_then(|fills| fills.as_array()).is_some_and(Vec::is_empty)
+        })
+        .await;
+    }
+
     /// Where it lives.
     pub fn home(&self) -> &Home {
         &self.home
