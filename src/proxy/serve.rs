@@ -90,6 +90,10 @@ pub(super) async fn serve(
             }
         }
     };
+    if parts.method == Method::HEAD {
+        // hyper leaves it out over HTTP/1 only.
+        reply.source = Source::Nothing;
+    }
     reply.close |= must_close(&parts);
     reply.headers.insert(VIA, plane.via.clone());
     let mut id = Ids::value(id);
