@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::AdminSocket;
+use crate::base::clock::Clock;
 use crate::cli::DemoArgs;
 use crate::config::{self, CheckedConfig};
 use crate::demo::{self, RunningNode, StartNode};
@@ -48,7 +49,15 @@ impl Node {
     /// A part that cannot be built: an address that is taken, a certificate that does not fit its key, a cache
     /// directory that another process has.
     pub async fn start(config: &CheckedConfig) -> anyhow::Result<Self> {
-        let built = build::build(config)?;
+        Self::start_with(config, Clock::system()).await
+    }
+
+    /// As [`Node::start`], with a clock that a test turns.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_with(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Self> {
+        let built = build::build(config, clock)?;
         let (phase, watch) = watch::channel(Phase::Run);
         let status = Arc::new(NodeStatus::new(&built, watch.clone()));
         let admin = match &config.admin_socket {

@@ -142,7 +142,7 @@ fn negative(fills: &Fills, job: &Job, reply: &Reply) -> Settled {
         requested_at: reply.requested_at,
         received_at: reply.received_at,
         source: reply.source.clone(),
-        selecting: Vec::new(),
+        selecting: selecting(job, reply),
     };
     let body = EntryBody::Inline(Bytes::new());
     let entry = Arc::new(Entry::new(job.key.clone(), head, 0, Digest::of(b""), body));
@@ -176,7 +176,19 @@ fn continues(partial: &Record, reply: &Reply) -> bool {
 
 /// The head of a body that begins or goes on, made of an upstream reply.
 fn head_of(job: &Job, reply: &Reply) -> Head {
-    let selecting = reply
+    Head {
+        status: 200,
+        headers: storable_headers(&reply.headers),
+        requested_at: reply.requested_at,
+        received_at: reply.received_at,
+        source: reply.source.clone(),
+        selecting: selecting(job, reply),
+    }
+}
+
+/// The forwarded headers that selected this reply, with the values they had (RFC 9111 §4.1).
+fn selecting(job: &Job, reply: &Reply) -> Vec<(String, Vec<u8>)> {
+    reply
         .headers
         .get_all(VARY)
         .iter()
@@ -188,15 +200,7 @@ fn head_of(job: &Job, reply: &Reply) -> Head {
             let value = job.forwarded.get(&name).map(|value| value.as_bytes().to_vec()).unwrap_or_default();
             (name, value)
         })
-        .collect();
-    Head {
-        status: 200,
-        headers: storable_headers(&reply.headers),
-        requested_at: reply.requested_at,
-        received_at: reply.received_at,
-        source: reply.source.clone(),
-        selecting,
-    }
+        .collect()
 }
 
 /// A whole body begins.

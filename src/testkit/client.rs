@@ -104,6 +104,11 @@ impl Client {
         Ok(Self { io: Box::new(tls), buffer: Vec::new(), patience: PATIENCE })
     }
 
+    /// Over a connection that somebody else made.
+    pub fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        Self { io: Box::new(io), buffer: Vec::new(), patience: PATIENCE }
+    }
+
     /// Waits at most this long for the next byte.
     #[must_use]
     pub fn patient(self, patience: Duration) -> Self {
