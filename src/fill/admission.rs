@@ -95,6 +95,11 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
+    fn in_line(door: &Admission) -> usize {
+        let lines = door.0.lock();
+        lines.small.len() + lines.large.len()
+    }
+
     #[tokio::test]
     async fn small_files_go_before_large_packages() {
         let door = Admission::new(1, 10);
@@ -103,14 +108,14 @@ mod tests {
         let mut waiting = tokio::task::JoinSet::new();
         for (name, class) in [("package", Class::Large), ("dat", Class::Small)] {
             let (door, order) = (door.clone(), Arc::clone(&order));
-            let before = door.0.lock().small.len() + door.0.lock().large.len();
+            let before = in_line(&door);
             let watch = door.clone();
             waiting.spawn(async move {
                 let permit = door.enter(class, PATIENCE).await.unwrap();
                 order.lock().push(name);
                 drop(permit);
             });
-            while watch.0.lock().small.len() + watch.0.lock().large.len() == before {
+            while in_line(&watch) == before {
                 tokio::task::yield_now().await;
             }
         }
