@@ -239,6 +239,11 @@ impl TestNode {
             .expect("it is a list")
     }
 
+    /// Readers of the fills that run now.
+    pub async fn readers(&self) -> u64 {
+        self.metric("waypost_fill_followers").await
+    }
+
     /// The value of a series in the metrics, named as there with its labels; 0 where there is none.
     pub async fn metric(&self, series: &str) -> u64 {
         let text = self.admin("/metrics").await;
