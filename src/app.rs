@@ -37,6 +37,7 @@ pub struct Node {
     pub plain: Vec<SocketAddr>,
     phase: watch::Sender<Phase>,
     server: JoinHandle<std::io::Result<Summary>>,
+    over: watch::Receiver<bool>,
     admin: Option<JoinHandle<()>>,
     store: Store,
     access: Option<AccessLog>,
@@ -68,9 +69,15 @@ impl Node {
         let (secure, plain) =
             addresses.split_at_checked(config.server.listen.len()).unwrap_or((&addresses, &[]));
         let (addresses, plain) = (secure.to_vec(), plain.to_vec());
-        let server = tokio::spawn(built.bound.run(built.plane, watch));
+        let (end, over) = watch::channel(false);
+        let run = built.bound.run(built.plane, watch);
+        let server = tokio::spawn(async move {
+            let summary = run.await;
+            end.send_replace(true);
+            summary
+        });
         let (store, access) = (built.store, built.access);
-        Ok(Self { addresses, plain, phase, server, admin, store, access })
+        Ok(Self { addresses, plain, phase, server, over, admin, store, access })
     }
 
     /// Orders a phase; orders never go backwards.
@@ -108,9 +115,10 @@ impl Node {
         Ok(summary)
     }
 
-    /// Whether the server has ended.
-    fn is_over(&self) -> bool {
-        self.server.is_finished()
+    /// Returns when the server has ended, however it ended.
+    async fn over(&self) {
+        // An error means that its task is gone, which is an end as well.
+        let _ = self.over.clone().wait_for(|over| *over).await;
     }
 }
 
@@ -173,7 +181,6 @@ impl Orders {
     /// Returns whether it was interrupted.
     async fn follow(&mut self, node: &Node) -> bool {
         let mut next = Phase::Drain;
-        let mut look = tokio::time::interval(Duration::from_millis(20));
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => {
@@ -191,7 +198,7 @@ impl Orders {
                 _ = self.reopen.recv() => node.reopen_logs(),
                 // Ignoring it is safe; dying of it, as is the default, is not what anybody means.
                 _ = self.hangup.recv() => tracing::warn!("reloading is not available yet; restart to change the configuration"),
-                _ = look.tick() => if node.is_over() { return false },
+                () = node.over() => return false,
             }
         }
     }
