@@ -57,12 +57,13 @@ pub(super) async fn heal_entry(
     let store = &fills.0.store;
     let fetch = async {
         let (path, query) = path_of(supply, entry.key.as_str());
+        let token = fills.0.tokens.issue();
         let ask = Ask {
             path: path.to_owned(),
             query: query.map(str::to_owned),
             headers: header_map(&entry.head.selecting),
             range: span(index, entry.block_len(index)),
-            loop_tokens: Vec::new(),
+            loop_tokens: vec![token.as_str().to_owned()],
         };
         let result = fetch_block(supply, fills.0.clock.now(), &ask, block.digest).await;
         supply.events.healed(result.is_ok());
@@ -99,12 +100,13 @@ pub(super) async fn read_or_heal(fill: &Fill, place: &StoredAt, max: usize) -> R
     }
     let digest = place.block.digest;
     let fetch = async {
+        let token = fill.tokens.issue();
         let ask = Ask {
             path: fill.path.clone(),
             query: fill.query.clone(),
             headers: fill.forwarded.clone(),
             range: span(place.index, place.len),
-            loop_tokens: Vec::new(),
+            loop_tokens: vec![token.as_str().to_owned()],
         };
         let bytes = fetch_block(&fill.supply, fill.now(), &ask, digest).await;
         fill.supply.events.healed(bytes.is_ok());

@@ -16,7 +16,7 @@ use super::body::{split, start_of};
 use super::cause::Cause;
 use super::job::Job;
 use super::open::Line;
-use super::resume::held;
+use super::resume::{Setback, held};
 use super::state::{Fill, Opened};
 use crate::base::digest::{Digest, Hasher};
 use crate::base::limits::{BLOCK_BYTES, FILL_RECENT_BLOCKS, INLINE_BYTES, WAKE_AFTER, WAKE_BYTES};
@@ -64,7 +64,10 @@ pub(super) struct Lane {
     pub(super) pending: Bytes,
     stage: BytesMut,
     flush_at: Option<Instant>,
-    alone_since: Option<Instant>,
+    alone_since: Option<(Instant, u64)>,
+    /// Total length of the body as the reply said it that this lane goes on with, where the first one did not.
+    pub(super) total: Option<u64>,
+    pub(super) setback: Option<Setback>,
     hasher: Hasher,
     /// The hasher has taken all bytes before this one.
     hashed: u64,
@@ -73,9 +76,11 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// The first lane, with the reply that opened the fill, standing at `at`.
-    pub(super) fn lead(course: Arc<Course>, line: Line, at: u64) -> Self {
-        Self::new(course, Some(line), at, usize::MAX, true)
+    /// The first lane, with the reply that opened the fill, standing at `at`; `claimed` if the block there is its own.
+    pub(super) fn lead(course: Arc<Course>, line: Line, at: u64, claimed: bool) -> Self {
+        let mut lane = Self::new(course, Some(line), at, usize::MAX, true);
+        lane.claimed = claimed;
+        lane
     }
 
     /// A lane for the blocks from `first` (claimed by the caller) up to `limit`.
@@ -97,6 +102,8 @@ impl Lane {
             stage: BytesMut::new(),
             flush_at: None,
             alone_since: None,
+            total: None,
+            setback: None,
             hasher: Hasher::default(),
             hashed: 0,
             writes: JoinSet::new(),
@@ -172,12 +179,27 @@ impl Lane {
             }
             if block_done {
                 self.seal(index).await;
+                let goes_on = self.claim_next(index + 1);
                 if self.leads && self.is_alone() {
                     return Some(Stop::Alone);
+                }
+                if !goes_on {
+                    self.pending.clear();
+                    self.line = None;
+                    return Some(Stop::Taken);
                 }
             }
         }
         None
+    }
+
+    /// Claims the block that comes next before its first byte is here: one that looked like nobody's in between would
+    /// get a lane of its own. `false` when it is somebody else's.
+    fn claim_next(&mut self, index: usize) -> bool {
+        // Where the length is unknown there are no lanes, and nobody knows whether there is a next block.
+        let Some(length) = self.course.opened.length else { return true };
+        self.claimed = index < self.limit && self.fill().look(|body| body.claim(index));
+        self.claimed || self.at >= length
     }
 
     /// Shows the staged bytes to the readers.
@@ -199,6 +221,11 @@ impl Lane {
     async fn seal(&mut self, index: usize) {
         self.claimed = false;
         let bytes = self.fill().look(|body| body.gather(index));
+        // The next block is claimed before its first byte comes: a reader that stands at the front then sees that
+        // somebody is at it, and does not want a lane of its own there.
+        if self.course.opened.length.is_some() && self.at == start_of(index + 1) && index + 1 < self.limit {
+            self.claimed = self.fill().look(|body| body.claim(index + 1));
+        }
         while self.writes.len() >= WRITES {
             self.writes.join_next().await;
         }
@@ -232,14 +259,16 @@ impl Lane {
         }
     }
 
-    /// Moves on to the first block nobody has; `false` when there is none.
+    /// Moves on to the first block nobody has and claims it; `false` when there is none.
     pub(super) fn seek_hole(&mut self) -> bool {
         if self.claimed {
             return true;
         }
         let (from, _) = split(self.at);
-        let Some(hole) = self.fill().look(|body| body.next_hole(from)) else { return false };
+        let hole = self.fill().look(|body| body.next_hole(from).filter(|hole| body.claim(*hole)));
+        let Some(hole) = hole else { return false };
         self.at = start_of(hole);
+        self.claimed = true;
         true
     }
 
@@ -249,9 +278,13 @@ impl Lane {
             self.alone_since = None;
             return false;
         }
-        let options = &self.course.fills.0.options;
-        let since = *self.alone_since.get_or_insert_with(Instant::now);
-        let Some(length) = self.course.opened.length else { return false };
+        let course = Arc::clone(&self.course);
+        let options = &course.fills.0.options;
+        let (since, from) = *self.alone_since.get_or_insert_with(|| (Instant::now(), self.at));
+        let Some(length) = course.opened.length else {
+            // There may be no end at all.
+            return since.elapsed() >= options.linger && self.at - from > options.finish_below;
+        };
         let arrived = self.fill().look(|body| body.arrived());
         let left = length.saturating_sub(arrived);
         since.elapsed() >= options.linger && left > options.finish_below && left > length / 10

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use http::header::{AGE, CACHE_CONTROL, CONNECTION, ETAG, LAST_MODIFIED, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 
 use super::answer::{Answer, Source};
@@ -90,12 +90,17 @@ pub(super) async fn serve(
             }
         }
     };
+    if parts.method == Method::HEAD {
+        // hyper leaves it out over HTTP/1 only.
+        reply.source = Source::Nothing;
+    }
     reply.close |= must_close(&parts);
     reply.headers.insert(VIA, plane.via.clone());
     let mut id = Ids::value(id);
     // Different each time: not worth a place in the table of HPACK, where it would push the others out.
     id.set_sensitive(true);
     reply.headers.insert(REQUEST_ID, id);
+    let old = parts.version == Version::HTTP_10;
     if reply.close {
         reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -106,6 +111,10 @@ pub(super) async fn serve(
     }
     let mut response = Response::new(Answer::new(reply.source, reply.length, meter));
     *response.status_mut() = reply.status;
+    if old {
+        // Else hyper says `keep-alive` beside our `close` to a client that asked for it.
+        *response.version_mut() = Version::HTTP_10;
+    }
     *response.headers_mut() = reply.headers;
     response
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::header::AGE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tokio::time::timeout;
 
 use super::answer::Source;
 use super::represent::{Whole, represent};
@@ -19,6 +21,10 @@ use crate::telemetry::CacheResult;
 
 /// Bytes of a forwarded header's value; a longer one counts as absent, so that nobody makes a variant of a novel.
 const FORWARDED_BYTES: usize = 256;
+
+/// How long an agent waits for an upstream that is known to be in trouble and is only probed: an answer within two
+/// seconds is promised then. The probe goes on without it.
+const DOUBT: Duration = Duration::from_millis(1_500);
 
 /// Answers what is in memory and fresh, without waiting for anything: the way of nearly every request.
 pub(super) fn hot(asked: &Asked<'_>, origin: &Arc<Origin>) -> Option<Reply> {
@@ -95,8 +101,12 @@ async fn through(
         if asked.plane.fills.is_direct(&job.key) {
             return direct(asked, asked.plane.fills.direct(&job).await, origin, stale);
         }
+        let patience = if origin.supply.sources.in_doubt(asked.now) { DOUBT } else { Duration::MAX };
         let seat = asked.plane.fills.join(job.clone());
-        let outcome = seat.outcome().await;
+        let Ok(outcome) = timeout(patience, seat.outcome()).await else {
+            let until = asked.plane.clock.now().after(DOUBT);
+            return after_failure(asked, origin, stale, &Cause::UpstreamDown { until });
+        };
         let selecting = match &outcome {
             Outcome::Streaming(opened) => opened.head.selecting.as_slice(),
             Outcome::Settled(Settled::Entry { entry, .. }) => entry.head.selecting.as_slice(),
@@ -125,6 +135,7 @@ async fn through(
 /// An answer from a body that is arriving.
 fn following(asked: &Asked<'_>, seat: Seat, opened: &Opened, reason: Reason) -> Reply {
     let mut headers = opened.prepared.headers.clone();
+    let age = opened.prepared.freshness.age(asked.now).as_secs();
     let whole = Whole { validators: &opened.prepared.validators, length: opened.length };
     let (code, send, length) = represent(asked.method, asked.headers, &whole, &mut headers);
     let collapsed = !seat.leads;
@@ -136,6 +147,7 @@ fn following(asked: &Asked<'_>, seat: Seat, opened: &Opened, reason: Reason) -> 
         collapsed,
         ..CacheStatus::default()
     };
+    headers.insert(AGE, HeaderValue::from(age));
     headers.insert(CACHE_STATUS, status.render());
     let result = if collapsed { CacheResult::Collapsed } else { CacheResult::Miss };
     let source = Source::following(seat, opened.length, send);
@@ -201,6 +213,10 @@ fn after_failure(
             status.detail = Some(cause.word());
             from_entry(asked, origin, entry, (CacheResult::Stale, reason.as_str()), status)
         }
+        // RFC 9111 §5.2.2.2 names the status, whatever the trouble was.
+        (Verdict::Refuse { status, reason: reason @ Reason::MustRevalidate }, _) => {
+            refuse::verdict(asked, origin, status, reason)
+        }
         _ => refuse::failed(asked, cause),
     }
 }
@@ -215,7 +231,6 @@ fn pass(asked: &Asked<'_>, reply: Direct) -> Reply {
         ..CacheStatus::default()
     };
     headers.insert(CACHE_STATUS, status.render());
-    headers.remove(AGE);
     if let Some(length) = reply.length {
         headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
     }

@@ -13,7 +13,7 @@ use std::task::Poll;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -129,7 +129,11 @@ where
 
 /// Waits a moment for the client to have read that we are done: closing with its bytes unread would reset the
 /// connection under our last answer. A client that closed first costs one read.
-async fn linger<T: AsyncRead + Unpin>(mut stream: T) {
+async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T) {
+    // hyper has done so already, except behind a CONNECT, where it leaves the stream to an upgrade that never comes.
+    if stream.shutdown().await.is_err() {
+        return;
+    }
     let mut discard = [0_u8; 1024];
     let mut total = 0;
     while let Ok(bytes @ 1..) = stream.read(&mut discard).await {
