@@ -126,13 +126,19 @@ pub fn serve(config: CheckedConfig) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut orders = Orders::listen()?;
         let node = Node::start(&config).await?;
-        let (tls, plain) = (&node.addresses, &node.plain);
-        tracing::info!(?tls, ?plain, open_files = files, version = env!("CARGO_PKG_VERSION"), "listening");
+        let (https, http) = (list(&node.addresses), list(&node.plain));
+        tracing::info!(https, http, open_files = files, version = env!("CARGO_PKG_VERSION"), "listening");
         let interrupted = orders.follow(&node).await;
         let summary = node.ended().await?;
         tracing::info!(drained = summary.drained, cut = summary.cut, "ended");
         Ok(if interrupted { ExitCode::from(130) } else { ExitCode::SUCCESS })
     })
+}
+
+/// Addresses for a log line; none at all leaves its field out.
+fn list(addresses: &[SocketAddr]) -> Option<String> {
+    let all: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 /// The signals a node obeys.
@@ -162,7 +168,10 @@ impl Orders {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => {
-                    tracing::info!(?next, "told to end");
+                    match next {
+                        Phase::Drain => tracing::info!("draining: running transfers may end; tell me again to stop now"),
+                        _ => tracing::info!("stopping now"),
+                    }
                     node.order(next);
                     next = Phase::Stop;
                 }

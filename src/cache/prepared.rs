@@ -1,6 +1,6 @@
 //! What every answer from one entry has in common, made once, so that a hit copies a map and adds arithmetic.
 
-use http::header::{ACCEPT_RANGES, AGE, DATE, ETAG};
+use http::header::{ACCEPT_RANGES, AGE, CONTENT_LENGTH, DATE, ETAG, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::record::Head;
@@ -10,12 +10,25 @@ use crate::protocol::freshness::{Facts, assess_stored};
 use crate::protocol::headers::{header_map, storable_headers};
 use crate::protocol::validators::Validators;
 
+/// The fields of every answer from an entry whose values differ from answer to answer. Whoever copies the template
+/// sets or removes each of them.
+pub const TEMPLATE_FIELDS: [HeaderName; 5] = [
+    CONTENT_LENGTH,
+    AGE,
+    VIA,
+    HeaderName::from_static("cache-status"),
+    HeaderName::from_static("x-request-id"),
+];
+
 /// Answer headers and freshness facts of an entry.
 #[derive(Debug)]
 pub struct Prepared {
     /// The stored end-to-end fields as answer headers, with `ETag`, `Accept-Ranges` and `Repr-Digest`.
     /// Without what differs from answer to answer: `Content-Length`, `Age`, `Date`, `Via`, `Cache-Status`.
     pub headers: HeaderMap,
+    /// `headers` with a place for each field that differs from answer to answer ([`TEMPLATE_FIELDS`]): a copy of it
+    /// takes their values without growing, which would cost a hit more than the copy.
+    pub template: HeaderMap,
     /// Status code: 200, or 404/410 for a negative entry.
     pub status: u16,
     /// Bytes of the body.
@@ -49,7 +62,11 @@ impl Prepared {
                 }
             }
         }
-        Self { headers, status: head.status, length, freshness, validators, origin }
+        let mut template = headers.clone();
+        for field in TEMPLATE_FIELDS {
+            template.insert(field, HeaderValue::from_static("0"));
+        }
+        Self { headers, template, status: head.status, length, freshness, validators, origin }
     }
 
     /// Whether this says that there is nothing: it has its own, short lifetime and is never served stale.

@@ -82,7 +82,7 @@ pub enum Verdict {
     Revalidate(Reason),
     /// Fetch it, or follow who does.
     Fetch(Reason),
-    /// Answer with an error; 503 with `Retry-After`.
+    /// Answer with an error, and `Retry-After` where trying again makes sense.
     Refuse {
         /// 503 or 504.
         status: StatusCode,

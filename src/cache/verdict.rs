@@ -167,7 +167,7 @@ impl Question<'_> {
         match self.upstream {
             _ if self.wish.only_if_cached => gateway_timeout(Reason::OnlyIfCached),
             UpstreamState::Up => Verdict::Fetch(why),
-            UpstreamState::Down => refuse(Reason::UpstreamDown),
+            UpstreamState::Down => gateway_timeout(Reason::UpstreamDown),
             UpstreamState::None => refuse(Reason::NoUpstream),
         }
     }
@@ -192,6 +192,8 @@ impl Question<'_> {
             gateway_timeout(Reason::MustRevalidate)
         } else if self.upstream == UpstreamState::None {
             refuse(Reason::NoUpstream)
+        } else if otherwise == Reason::UpstreamDown {
+            gateway_timeout(otherwise)
         } else {
             refuse(otherwise)
         }
@@ -346,15 +348,15 @@ mod tests {
             ("max-age=100", 100, Down, "stale stale-upstream-down"),
             ("max-age=100", 100, Nobody, "stale stale-upstream-down"),
             ("max-age=100", 99 + week, Down, "stale stale-upstream-down"),
-            ("max-age=100", 100 + week, Down, "503 upstream-down"),
+            ("max-age=100", 100 + week, Down, "504 upstream-down"),
             ("max-age=100", 100 + week, Nobody, "503 no-upstream"),
             ("max-age=100, stale-while-revalidate=5", 106, Up, "revalidate revalidate-expired"),
-            ("max-age=100, stale-if-error=5", 106, Down, "503 upstream-down"),
+            ("max-age=100, stale-if-error=5", 106, Down, "504 upstream-down"),
             ("max-age=100, must-revalidate", 100, Up, "revalidate revalidate-expired"),
             ("max-age=100, must-revalidate", 100, Down, "504 must-revalidate"),
             ("max-age=100, proxy-revalidate", 99, Down, "serve hit"),
             ("no-cache", 0, Up, "revalidate revalidate-expired"),
-            ("no-cache", 0, Down, "503 upstream-down"),
+            ("no-cache", 0, Down, "504 upstream-down"),
             ("max-age=100, immutable", 99, Up, "serve hit-immutable"),
             ("max-age=0", 0, Up, "stale stale-while-revalidate"),
             ("max-age=0", 4, Up, "stale stale-while-revalidate"),
@@ -398,7 +400,7 @@ mod tests {
         let effective = Effective::default();
         for (upstream, asks, expected) in [
             (Up, "x", "fetch miss"),
-            (Down, "x", "503 upstream-down"),
+            (Down, "x", "504 upstream-down"),
             (Nobody, "x", "503 no-upstream"),
             (Up, "only-if-cached", "504 only-if-cached"),
         ] {
@@ -423,7 +425,7 @@ mod tests {
         assert_eq!(verdict(4, "no-cache", Up), "serve negative-hit");
         assert_eq!(verdict(5, "no-cache", Up), "fetch revalidate-requested");
         assert_eq!(verdict(10, "x", Up), "fetch miss-negative-expired");
-        assert_eq!(verdict(10, "x", Down), "503 upstream-down");
+        assert_eq!(verdict(10, "x", Down), "504 upstream-down");
         assert_eq!(words(decide_after_error(&question(&prepared, &effective, 9))), "serve negative-hit");
         assert_eq!(words(decide_after_error(&question(&prepared, &effective, 10))), "503 upstream-failed");
     }

@@ -73,14 +73,23 @@ pub(super) async fn heal_entry(
                     tracing::warn!(key = %entry.key, index, %error, "a healed block could not be written back");
                 }
             }
+            Err(cause) if is_passing(cause) => {
+                tracing::error!(key = %entry.key, index, %cause, "a bad block cannot be fetched again yet");
+            }
             Err(cause) => {
-                tracing::error!(key = %entry.key, index, %cause, "a bad block could not be fetched again; the entry is dropped");
+                tracing::error!(key = %entry.key, index, %cause, "a bad block is not to be had any more; the entry is dropped");
                 store.remove(entry.key.as_str());
             }
         }
         result
     };
     fills.0.heals.once(block.digest, fetch).await
+}
+
+/// Whether asking later may help. Then the entry stays, and with it all its good blocks: dropping it while the WAN is
+/// down would lose the rest of a large file for one bad block.
+const fn is_passing(cause: &Cause) -> bool {
+    !matches!(cause, Cause::Changed | Cause::Refused(404 | 410 | 416))
 }
 
 /// A piece of a block that a running fill has sealed; fetched again where it is gone or wrong, as it may be for a

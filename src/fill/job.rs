@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, StatusCode};
 
 use super::admission::Class;
+use crate::base::clock::Timestamp;
 use crate::base::limits::BLOCK_BYTES;
 use crate::cache::{Entry, Key};
 use crate::repository::rules::{Effective, Rules};
@@ -62,6 +63,9 @@ pub struct Job {
     pub effective: Effective,
     /// The entry to revalidate, if there is one.
     pub stale: Option<Arc<Entry>>,
+    /// When the entry was received that the verdict was about, if there was one. A newer one that is in the store by
+    /// the time the fill begins is the answer: somebody else has just fetched it.
+    pub seen: Option<Timestamp>,
     /// Fetched to its end even if nobody reads: it was asked for by the node itself.
     pub wanted: bool,
     /// Tokens of fills further down this chain of handlers, for loop detection.

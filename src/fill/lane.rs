@@ -179,11 +179,11 @@ impl Lane {
             }
             if block_done {
                 self.seal(index).await;
-                let goes_on = self.claim_next(index + 1);
                 if self.leads && self.is_alone() {
                     return Some(Stop::Alone);
                 }
-                if !goes_on {
+                if !self.claimed && self.course.opened.length.is_some_and(|length| self.at < length) {
+                    // No need to wait for the first bytes of a block that is somebody else's.
                     self.pending.clear();
                     self.line = None;
                     return Some(Stop::Taken);
@@ -191,15 +191,6 @@ impl Lane {
             }
         }
         None
-    }
-
-    /// Claims the block that comes next before its first byte is here: one that looked like nobody's in between would
-    /// get a lane of its own. `false` when it is somebody else's.
-    fn claim_next(&mut self, index: usize) -> bool {
-        // Where the length is unknown there are no lanes, and nobody knows whether there is a next block.
-        let Some(length) = self.course.opened.length else { return true };
-        self.claimed = index < self.limit && self.fill().look(|body| body.claim(index));
-        self.claimed || self.at >= length
     }
 
     /// Shows the staged bytes to the readers.
@@ -221,6 +212,11 @@ impl Lane {
     async fn seal(&mut self, index: usize) {
         self.claimed = false;
         let bytes = self.fill().look(|body| body.gather(index));
+        // The next block is claimed before its first byte comes: a reader that stands at the front then sees that
+        // somebody is at it, and does not want a lane of its own there.
+        if self.course.opened.length.is_some() && self.at == start_of(index + 1) && index + 1 < self.limit {
+            self.claimed = self.fill().look(|body| body.claim(index + 1));
+        }
         while self.writes.len() >= WRITES {
             self.writes.join_next().await;
         }
@@ -254,7 +250,7 @@ impl Lane {
         }
     }
 
-    /// Moves on to the first block nobody has, and claims it; `false` when there is none.
+    /// Moves on to the first block nobody has and claims it; `false` when there is none.
     pub(super) fn seek_hole(&mut self) -> bool {
         if self.claimed {
             return true;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::VARY;
 use tokio::task::JoinSet;
 
+use super::Fills;
 use super::body::{Body, split};
 use super::cause::Cause;
 use super::direct::Parked;
@@ -16,7 +17,6 @@ use super::open::{Line, ask_all, first_ask};
 use super::seat::Settled;
 use super::state::{Fill, Opened};
 use super::tokens::Token;
-use super::{AFTERGLOW, Fills};
 use crate::base::digest::Digest;
 use crate::base::limits::{BLOCK_BYTES, INLINE_BYTES, LANES};
 use crate::cache::{BodyMap, Entry, EntryBody, Head, Prepared, Record};
@@ -51,13 +51,8 @@ pub(super) async fn run(fills: Fills, fill: Arc<Fill>, mut job: Job) {
     let supply = Arc::clone(&job.supply);
     match drive(&lead, job).await {
         Ok(settled) => {
-            let keep =
-                matches!(&settled, Settled::Entry { .. }) && !lead.fill.unstored.load(Ordering::Acquire);
             supply.events.ended("complete");
             lead.fill.settle(settled);
-            if keep {
-                tokio::time::sleep(AFTERGLOW).await;
-            }
         }
         Err(cause) => {
             tracing::debug!(key = %lead.fill.key(), %cause, "fill ended");
@@ -72,6 +67,9 @@ pub(super) async fn run(fills: Fills, fill: Arc<Fill>, mut job: Job) {
 async fn drive(lead: &Lead, mut job: Job) -> Result<Settled, Cause> {
     let fills = &lead.fills;
     let patience = fills.0.options.queue_wait;
+    if let Some(entry) = just_stored(fills, &job).await {
+        return Ok(Settled::Entry { entry, revalidated: false });
+    }
     let _permit = fills.0.admission.enter(job.class(), patience).await.ok_or(Cause::Overloaded)?;
     let mut goes_on = true;
     loop {
@@ -109,6 +107,15 @@ async fn drive(lead: &Lead, mut job: Job) -> Result<Settled, Cause> {
             _ => return Err(Cause::Refused(line.reply.status.as_u16())),
         }
     }
+}
+
+/// The entry that a fill which ended between this request's look-up and now has left behind.
+async fn just_stored(fills: &Fills, job: &Job) -> Option<Arc<Entry>> {
+    let current = match fills.negative(&job.key) {
+        Some(entry) => Some(entry),
+        None => fills.0.store.find(job.key.as_str()).await,
+    };
+    current.filter(|entry| job.seen.is_none_or(|seen| entry.head.received_at > seen))
 }
 
 /// 304: the entry we have, under a fresh head (RFC 9111 §4.3.4). `None` where upstream confirmed another one.
@@ -249,7 +256,7 @@ async fn stream(
     at: u64,
 ) -> Result<Settled, Cause> {
     let fill = &lead.fill;
-    // Before readers see it: the block we stand at is nobody else's to fetch, although none of its bytes are here.
+    // Before anybody can look: no reader may find the front unattended and want a lane there.
     let claimed = length.is_some() && body.claim(split(at).0);
     fill.make_room(length, job.supply.max_object);
     let prepared = Prepared::of(&head, length.unwrap_or_default(), None);

@@ -87,10 +87,6 @@ const DIRECT_KEYS: usize = 4_096;
 /// Absent names remembered, at most: a scan over 100,000 names costs memory for so many and no disk.
 const NEGATIVE_KEYS: usize = 10_000;
 
-/// A fill that ended well stays findable this long, so that a request which looked into the store just before
-/// and found nothing does not fetch a second time.
-const AFTERGLOW: Duration = Duration::from_secs(1);
-
 /// All fills of this node. Clones are the same registry.
 #[derive(Clone)]
 pub struct Fills(Arc<Inner>);
@@ -158,7 +154,8 @@ impl Fills {
     /// digest, so any upstream will do.
     ///
     /// # Errors
-    /// Says what kept it from being fetched. The entry is set aside then, and the next request starts over.
+    /// Says what kept it from being fetched. Where upstream has another file now, or none, the entry is dropped and the
+    /// next request starts over; otherwise it stays as it is, and the next reader of the block tries again.
     pub async fn heal(&self, supply: &Supply, entry: &Entry, index: usize) -> Result<bytes::Bytes, Cause> {
         heal::heal_entry(self, supply, entry, index).await
     }

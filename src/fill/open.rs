@@ -85,7 +85,14 @@ pub(super) async fn ask_all(supply: &Supply, clock: &Clock, ask: &Ask) -> Result
                 absent.get_or_insert(line);
             }
             ReplyKind::Redirect(_) | ReplyKind::Busy { .. } | ReplyKind::Other(_) => {
-                last = Some(Cause::Refused(line.reply.status.as_u16()));
+                let status = line.reply.status.as_u16();
+                tracing::warn!(
+                    upstream = upstream.name(),
+                    path = ask.path,
+                    status,
+                    "upstream does not serve this at the moment"
+                );
+                last = Some(Cause::Refused(status));
             }
         }
     }

@@ -36,30 +36,32 @@ pub(super) struct Whole<'a> {
 }
 
 /// Fields that a 304 does not repeat: they describe the body it does not have (RFC 9110 §15.4.5).
-const OF_THE_BODY: [http::HeaderName; 2] = [CONTENT_TYPE, http::header::ACCEPT_RANGES];
+const OF_THE_BODY: [http::HeaderName; 3] = [CONTENT_TYPE, CONTENT_LENGTH, http::header::ACCEPT_RANGES];
 
-/// Decides what to send, and completes `headers`, which already has the representation's own fields.
+/// Decides what to send, and completes `headers`, which already has the representation's own fields. Returns the
+/// length of what is sent, where it is known.
 pub(super) fn represent(
     method: &Method,
     request: &HeaderMap,
     whole: &Whole<'_>,
     headers: &mut HeaderMap,
-) -> (StatusCode, Send) {
+) -> (StatusCode, Send, Option<u64>) {
     match decide_conditional(request, whole.validators) {
         Conditional::Proceed => {}
         Conditional::NotModified => {
             OF_THE_BODY.iter().for_each(|name| drop(headers.remove(name)));
-            return (StatusCode::NOT_MODIFIED, Send::Nothing);
+            return (StatusCode::NOT_MODIFIED, Send::Nothing, None);
         }
         Conditional::Failed => {
             headers.clear();
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-            return (StatusCode::PRECONDITION_FAILED, Send::Nothing);
+            return (StatusCode::PRECONDITION_FAILED, Send::Nothing, Some(0));
         }
     }
     let Some(length) = whole.length else {
         // Without a length there is no 206 that could be trusted; the whole is always a right answer (§14.2).
-        return (StatusCode::OK, if method == Method::HEAD { Send::Nothing } else { Send::Whole });
+        let send = if method == Method::HEAD { Send::Nothing } else { Send::Whole };
+        return (StatusCode::OK, send, None);
     };
     let (status, send, sent) = match ranges(method, request, whole.validators, length) {
         RangeAnswer::Whole => (StatusCode::OK, Send::Whole, length),
@@ -81,7 +83,8 @@ pub(super) fn represent(
         }
     };
     headers.insert(CONTENT_LENGTH, HeaderValue::from(sent));
-    if method == Method::HEAD { (status, Send::Nothing) } else { (status, send) }
+    let send = if method == Method::HEAD { Send::Nothing } else { send };
+    (status, send, Some(sent))
 }
 
 fn ranges(method: &Method, request: &HeaderMap, validators: &Validators, length: u64) -> RangeAnswer {

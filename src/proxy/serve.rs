@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::header::{AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, ETAG, LAST_MODIFIED, VIA};
+use http::header::{AGE, CACHE_CONTROL, CONNECTION, ETAG, LAST_MODIFIED, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 
@@ -24,7 +24,7 @@ use crate::protocol::headers::loop_tokens;
 use crate::protocol::request::{Door, check_request, must_close};
 use crate::protocol::target::decode_path;
 use crate::protocol::validators::{EntityTag, Validators, render_date};
-use crate::repository::rules::Effective;
+use crate::repository::rules::{Effective, STALE_IF_ERROR};
 use crate::server::Peer;
 use crate::telemetry::CacheResult;
 
@@ -92,7 +92,10 @@ pub(super) async fn serve(
     };
     reply.close |= must_close(&parts);
     reply.headers.insert(VIA, plane.via.clone());
-    reply.headers.insert(REQUEST_ID, Ids::value(id));
+    let mut id = Ids::value(id);
+    // Different each time: not worth a place in the table of HPACK, where it would push the others out.
+    id.set_sensitive(true);
+    reply.headers.insert(REQUEST_ID, id);
     if reply.close {
         reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -108,6 +111,9 @@ pub(super) async fn serve(
 }
 
 /// Into the repository: what the query means, and where the files are.
+///
+/// What is hot is answered here and now. The rest is boxed: a future holds room for the largest thing it may ever
+/// wait for, and HTTP/2 moves it several times per request.
 async fn enter(
     plane: &Arc<Plane>,
     repository: &Arc<Repository>,
@@ -132,8 +138,11 @@ async fn enter(
         now: plane.clock.now(),
     };
     match &repository.kind {
-        Kind::Upstreams(origin) => wait::cached(&asked, origin).await,
-        Kind::Directory { directory, .. } => from_directory(&asked, directory).await,
+        Kind::Upstreams(origin) => match wait::hot(&asked, origin) {
+            Some(reply) => reply,
+            None => Box::pin(wait::cached(&asked, origin)).await,
+        },
+        Kind::Directory { directory, .. } => Box::pin(from_directory(&asked, directory)).await,
     }
 }
 
@@ -150,21 +159,15 @@ pub(super) fn from_entry(
         return refuse::absent(asked, entry, (result, verdict), &status);
     }
     asked.plane.store.note_use(entry);
-    let mut headers = prepared.headers.clone();
+    let mut headers = prepared.template.clone();
     let whole = Whole { validators: &prepared.validators, length: Some(entry.length) };
-    let (code, send) = represent(asked.method, asked.headers, &whole, &mut headers);
+    let (code, send, length) = represent(asked.method, asked.headers, &whole, &mut headers);
     let age = prepared.freshness.age(asked.now).as_secs();
     headers.insert(AGE, HeaderValue::from(age));
     let ttl = ttl_seconds(&Known { prepared, stale: entry.stale }, asked.effective, asked.now);
     headers.insert(CACHE_STATUS, CacheStatus { ttl, ..status }.render());
-    let length = sent_length(&headers);
     let source = Source::stored(entry, origin, send);
     Reply { status: code, headers, source, length, result, verdict, close: false }
-}
-
-/// The body length that `represent` announced.
-pub(super) fn sent_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// An answer from a file of a directory.
@@ -202,8 +205,7 @@ async fn from_directory(asked: &Asked<'_>, directory: &Directory) -> Reply {
         date: Some(asked.now),
     };
     let whole = Whole { validators: &validators, length: Some(file.length()) };
-    let (code, send) = represent(asked.method, asked.headers, &whole, &mut headers);
-    let length = sent_length(&headers);
+    let (code, send, length) = represent(asked.method, asked.headers, &whole, &mut headers);
     let source = if send == Send::Nothing { Source::Nothing } else { Source::file(file, send) };
     Reply {
         status: code,
@@ -216,17 +218,48 @@ async fn from_directory(asked: &Asked<'_>, directory: &Directory) -> Reply {
     }
 }
 
-/// What a master tells the caches in front of it: the rule's word, or to ask each time.
+/// What a master tells the caches in front of it: how long the rule says, or to ask each time. Never `no-cache`,
+/// which would forbid them to go on with what they have while the WAN is down (RFC 9111 §4.2.4).
 fn cache_control(effective: &Effective) -> HeaderValue {
-    match (effective.immutable, effective.fresh_for) {
-        (Some(true), _) => HeaderValue::from_static("public, max-age=31536000, immutable"),
-        (_, Some(fresh_for)) => HeaderValue::from_str(&format!("public, max-age={}", fresh_for.as_secs()))
-            .unwrap_or(HeaderValue::from_static("no-cache")),
-        (_, None) => HeaderValue::from_static("public, no-cache"),
+    if effective.immutable == Some(true) {
+        return HeaderValue::from_static("public, max-age=31536000, immutable");
     }
+    let mut words = format!("public, max-age={}", effective.fresh_for.unwrap_or_default().as_secs());
+    if let Some(time) = effective.stale_while_revalidate {
+        words.push_str(&format!(", stale-while-revalidate={}", time.as_secs()));
+    }
+    let stale_if_error = effective.stale_if_error.unwrap_or(STALE_IF_ERROR);
+    words.push_str(&format!(", stale-if-error={}", stale_if_error.as_secs()));
+    HeaderValue::from_str(&words).unwrap_or(HeaderValue::from_static("public, max-age=0"))
 }
 
 /// The key of what is asked for.
 pub(super) fn key_of(asked: &Asked<'_>) -> Key {
     Key::new(&asked.repository.name, asked.path, asked.query)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::repository::rules::{Rule, Rules};
+
+    #[test]
+    fn a_master_lets_the_caches_in_front_of_it_go_on_without_it() {
+        let words = |rule: Rule| {
+            let rules = Rules::compile(vec![Rule { pattern: "**".to_owned(), ..rule }]).unwrap();
+            cache_control(rules.effective("a")).to_str().unwrap().to_owned()
+        };
+        assert_eq!(words(Rule::default()), "public, max-age=0, stale-if-error=604800");
+        let rule = Rule {
+            fresh_for: Some(Duration::from_secs(60)),
+            stale_while_revalidate: Some(Duration::from_secs(5)),
+            stale_if_error: Some(Duration::ZERO),
+            ..Rule::default()
+        };
+        assert_eq!(words(rule), "public, max-age=60, stale-while-revalidate=5, stale-if-error=0");
+        let immutable = Rule { immutable: Some(true), ..Rule::default() };
+        assert_eq!(words(immutable), "public, max-age=31536000, immutable");
+    }
 }

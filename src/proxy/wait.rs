@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::header::AGE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tokio::time::timeout;
 
 use super::answer::Source;
 use super::represent::{Whole, represent};
-use super::serve::{Asked, CACHE_STATUS, Reply, from_entry, key_of, sent_length};
+use super::serve::{Asked, CACHE_STATUS, Reply, from_entry, key_of};
 use super::{Plane, refuse};
 use crate::cache::verdict::{self, ClientWish, Known, Question, Reason, UpstreamState, Verdict};
 use crate::cache::{Entry, Key};
@@ -19,6 +21,25 @@ use crate::telemetry::CacheResult;
 
 /// Bytes of a forwarded header's value; a longer one counts as absent, so that nobody makes a variant of a novel.
 const FORWARDED_BYTES: usize = 256;
+
+/// How long an agent waits for an upstream that is known to be in trouble and is only probed: an answer within two
+/// seconds is promised then. The probe goes on without it.
+const DOUBT: Duration = Duration::from_millis(1_500);
+
+/// Answers what is in memory and fresh, without waiting for anything: the way of nearly every request.
+pub(super) fn hot(asked: &Asked<'_>, origin: &Arc<Origin>) -> Option<Reply> {
+    let entry = asked.plane.store.hot(key_of(asked).as_str())?;
+    if !entry.head.selecting.is_empty() {
+        return None;
+    }
+    match verdict::decide(&question(asked, Some(&entry), UpstreamState::Up)) {
+        Verdict::Serve(reason) => {
+            let status = hit(asked, reason);
+            Some(from_entry(asked, origin, &entry, (CacheResult::Hit, reason.as_str()), status))
+        }
+        _ => None,
+    }
+}
 
 /// Answers from the cache, or through it.
 pub(super) async fn cached(asked: &Asked<'_>, origin: &Arc<Origin>) -> Reply {
@@ -80,8 +101,12 @@ async fn through(
         if asked.plane.fills.is_direct(&job.key) {
             return direct(asked, asked.plane.fills.direct(&job).await, origin, stale);
         }
+        let patience = if origin.supply.sources.in_doubt(asked.now) { DOUBT } else { Duration::MAX };
         let seat = asked.plane.fills.join(job.clone());
-        let outcome = seat.outcome().await;
+        let Ok(outcome) = timeout(patience, seat.outcome()).await else {
+            let until = asked.plane.clock.now().after(DOUBT);
+            return after_failure(asked, origin, stale, &Cause::UpstreamDown { until });
+        };
         let selecting = match &outcome {
             Outcome::Streaming(opened) => opened.head.selecting.as_slice(),
             Outcome::Settled(Settled::Entry { entry, .. }) => entry.head.selecting.as_slice(),
@@ -92,7 +117,7 @@ async fn through(
                 let status = hit(asked, Reason::Hit);
                 return from_entry(asked, origin, &entry, (CacheResult::Hit, Reason::Hit.as_str()), status);
             }
-            job = Job { key, stale: None, ..job };
+            job = Job { key, stale: None, seen: None, ..job };
             continue;
         }
         return match outcome {
@@ -111,7 +136,7 @@ async fn through(
 fn following(asked: &Asked<'_>, seat: Seat, opened: &Opened, reason: Reason) -> Reply {
     let mut headers = opened.prepared.headers.clone();
     let whole = Whole { validators: &opened.prepared.validators, length: opened.length };
-    let (code, send) = represent(asked.method, asked.headers, &whole, &mut headers);
+    let (code, send, length) = represent(asked.method, asked.headers, &whole, &mut headers);
     let collapsed = !seat.leads;
     let status = CacheStatus {
         node: &asked.plane.options.node,
@@ -122,7 +147,6 @@ fn following(asked: &Asked<'_>, seat: Seat, opened: &Opened, reason: Reason) -> 
         ..CacheStatus::default()
     };
     headers.insert(CACHE_STATUS, status.render());
-    let length = sent_length(&headers);
     let result = if collapsed { CacheResult::Collapsed } else { CacheResult::Miss };
     let source = Source::following(seat, opened.length, send);
     Reply { status: code, headers, source, length, result, verdict: reason.as_str(), close: false }
@@ -280,6 +304,7 @@ fn job(
     stale: Option<&Arc<Entry>>,
     wanted: bool,
 ) -> Job {
+    let seen = stale.map(|entry| entry.head.received_at);
     let stale = stale.filter(|entry| !entry.prepared().is_negative() && entry.prepared().can_revalidate());
     Job {
         key,
@@ -289,6 +314,7 @@ fn job(
         supply: Arc::clone(&origin.supply),
         effective: *asked.effective,
         stale: stale.cloned(),
+        seen,
         wanted,
         loop_tokens: loop_tokens(asked.headers).into_iter().map(str::to_owned).collect(),
     }

@@ -21,7 +21,7 @@ use super::admission::{Admission, Place};
 use super::body::Outgoing;
 use super::builders::Builders;
 use super::pace::{Order, Pace, Stage};
-use super::tls::Tls;
+use super::tls::{Tls, TlsStream};
 use super::watched::Watched;
 use super::{Options, Peer, Service};
 use crate::base::limits::HEAD_FIELDS;
@@ -73,9 +73,7 @@ pub(super) async fn serve<S: Service>(
     }
 }
 
-type TlsStream = Box<tokio_rustls::server::TlsStream<Watched>>;
-
-async fn shake_hands<S>(house: &House<S>, tls: &Tls, socket: Watched) -> Option<TlsStream> {
+async fn shake_hands<S>(house: &House<S>, tls: &Tls, socket: Watched) -> Option<Box<TlsStream<Watched>>> {
     socket.first_byte().await.ok()?;
     let _turn = house.handshakes.acquire().await.ok()?;
     match Box::pin(tls.accept(socket)).await {
@@ -142,7 +140,12 @@ async fn linger<T: AsyncRead + Unpin>(mut stream: T) {
     }
 }
 
-async fn serve_http2<S: Service>(house: &Arc<House<S>>, stream: TlsStream, peer: Peer, pace: Arc<Pace>) {
+async fn serve_http2<S: Service>(
+    house: &Arc<House<S>>,
+    stream: Box<TlsStream<Watched>>,
+    peer: Peer,
+    pace: Arc<Pace>,
+) {
     pace.multiplex();
     pace.enter(Stage::Head);
     let peer = Arc::new(peer);

@@ -48,15 +48,27 @@ impl Content {
     /// again would replace a file that is safely on disk by one that is not.
     pub(super) fn write(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
         self.faults.on_write()?;
-        let written = cacache::write_hash_sync(&self.root, bytes).map_err(|error| match error {
-            cacache::Error::IoError(error, _) => error,
-            other => io::Error::other(other),
-        })?;
+        let mut written = self.write_once(bytes);
+        // The directory may have gone, empty, between being made and being used: see `remove`.
+        for _ in 0..3 {
+            if !matches!(&written, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+                break;
+            }
+            written = self.write_once(bytes);
+        }
+        let written = written?;
         if !names(&written, digest) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the block changed while it was written"));
         }
         self.faults.reach(CrashPoint::BlockWritten);
         Ok(())
+    }
+
+    fn write_once(&self, bytes: &[u8]) -> io::Result<Integrity> {
+        cacache::write_hash_sync(&self.root, bytes).map_err(|error| match error {
+            cacache::Error::IoError(error, _) => error,
+            other => io::Error::other(other),
+        })
     }
 
     /// Reads a whole block and proves it by its SHA-256.
@@ -85,13 +97,22 @@ impl Content {
         if found.is_file() && fits { Ok(file) } else { Err(Damage::Length) }
     }
 
-    /// Removes a block; one that is not there is removed.
+    /// Removes a block; one that is not there is removed. Directories that are empty then go too: each is an
+    /// inode, and a disk that has run out of those would not get any back.
     pub(super) fn remove(&self, digest: &Digest) -> io::Result<()> {
         self.faults.on_change()?;
-        match fs::remove_file(self.path(digest)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
+        // Fails, as it should, where another block is in it.
+        for dir in path.ancestors().skip(1).take(2) {
+            if fs::remove_dir(dir).is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Sets the temporary files of a dead process aside, in one rename. Needs the directory's lock.
@@ -186,6 +207,17 @@ mod tests {
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         assert_eq!(content.read(&digest, Some(7)), Err(Damage::Length));
+    }
+
+    #[test]
+    fn a_removed_block_leaves_no_directory_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let content = content(&dir);
+        let digest = Digest::of(b"a");
+        content.write(&digest, b"a").unwrap();
+        content.remove(&digest).unwrap();
+        content.remove(&digest).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join(CONTENT)).unwrap().count(), 0);
     }
 
     #[test]

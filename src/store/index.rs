@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use redb::{
-    Builder, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, TableDefinition, TableError,
-    WriteTransaction,
+    Builder, Database, ReadTransaction, ReadableDatabase, TableDefinition, TableError, WriteTransaction,
 };
 
 use super::backend::IndexFile;
@@ -87,7 +86,8 @@ impl<T, E: Into<redb::Error>> OrIndex<T> for Result<T, E> {
 
 enum Db {
     Write(Database),
-    Read(ReadOnlyDatabase),
+    /// The disk takes no writes: never written to, though redb recovers it in memory.
+    Read(Database),
 }
 
 pub(super) struct Index {
@@ -138,9 +138,10 @@ impl Index {
         Ok(db)
     }
 
-    fn open_read(&self) -> Result<ReadOnlyDatabase, IndexError> {
-        let backend = IndexFile::new(File::open(self.dir.join(FILE))?, self.faults.clone());
-        guarded(|| Builder::new().set_cache_size(PAGE_CACHE).open_read_only_with_backend(backend).or_index())
+    fn open_read(&self) -> Result<Database, IndexError> {
+        let file = File::open(self.dir.join(FILE))?;
+        let backend = IndexFile::unwritable(file, self.faults.clone())?;
+        guarded(|| Builder::new().set_cache_size(PAGE_CACHE).create_with_backend(backend).or_index())
     }
 
     /// Sets a file aside that turned out to be damaged while it was open, and makes a new one.
@@ -191,8 +192,7 @@ impl Index {
         let db = self.db.read().clone().ok_or(IndexError::NotOpen)?;
         guarded(|| {
             let txn = match &*db {
-                Db::Write(db) => db.begin_read().or_index()?,
-                Db::Read(db) => db.begin_read().or_index()?,
+                Db::Write(db) | Db::Read(db) => db.begin_read().or_index()?,
             };
             f(&txn)
         })

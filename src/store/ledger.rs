@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::content::Content;
-use super::pending::Pending;
+use super::pending::{Pending, Superseded};
 use super::space::{Space, disk_len};
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
@@ -75,6 +75,17 @@ impl Ledger {
             loose.written = None;
             if !loose.counted {
                 map.remove(digest);
+            }
+        }
+    }
+
+    /// The change that would have named these is overtaken: the fill that wrote them is done with them.
+    pub(super) fn overtaken(&self, superseded: &Superseded) {
+        let mut map = self.0.lock();
+        for digest in &superseded.digests {
+            if let Some(loose) = map.get_mut(digest) {
+                loose.written = None;
+                loose.holders.extend(superseded.holder.clone());
             }
         }
     }

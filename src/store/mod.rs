@@ -133,7 +133,10 @@ impl Store {
         let (shared, key) = (Arc::clone(self.shared()), key.to_owned());
         let job = move || {
             ask(&shared, &key).unwrap_or_else(|error| {
-                shared.index_failed(&error);
+                // That it is not open was told when it was tried.
+                if !matches!(error, index::IndexError::NotOpen) {
+                    shared.index_failed(&error);
+                }
                 None
             })
         };

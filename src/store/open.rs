@@ -97,6 +97,9 @@ fn start_threads(
 /// Locks the directory itself: that works on a read-only file system too. `None` where there is none.
 fn lock(dir: &Path) -> Result<Option<File>, OpenError> {
     let Ok(file) = File::open(dir) else { return Ok(None) };
+    if !file.metadata().is_ok_and(|found| found.is_dir()) {
+        return Ok(None);
+    }
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked { dir: dir.to_path_buf() }),
         // A file system without locks: one process at a time is the administrator's care there.

@@ -68,6 +68,15 @@ struct Inner {
     urgent: bool,
     end: Option<End>,
     unrecorded: u64,
+    superseded: Vec<Superseded>,
+}
+
+/// A change that was overtaken by the next of its key before it was committed: no record will ever name its
+/// blocks for it.
+pub(super) struct Superseded {
+    pub(super) digests: Vec<Digest>,
+    /// Who may have begun to read it.
+    pub(super) holder: Option<Weak<Entry>>,
 }
 
 impl Pending {
@@ -165,6 +174,10 @@ impl Pending {
             partials: inner.partials.iter().map(|(key, change)| (key.clone(), change.clone())).collect(),
             uses: inner.uses.iter().map(|(key, at)| (key.clone(), *at)).collect(),
         }
+    }
+
+    pub(super) fn take_superseded(&self) -> Vec<Superseded> {
+        std::mem::take(&mut self.inner.lock().superseded)
     }
 
     /// Forgets what was committed and not changed again since.
@@ -293,29 +306,39 @@ impl Inner {
     }
 
     fn set_entry(&mut self, key: Key, entry: Option<Arc<Entry>>) {
-        self.set_entry_gone(&key);
+        if let Some(old) = self.set_entry_gone(&key)
+            && let EntryBody::Blocks(blocks) = &old.body
+        {
+            let digests = blocks.iter().map(|block| block.digest).collect();
+            self.superseded.push(Superseded { digests, holder: Some(Arc::downgrade(&old)) });
+        }
         self.number += 1;
         self.bytes += entry.as_deref().map_or(0, weight_of_entry);
         self.entries.insert(key, (self.number, entry));
     }
 
-    fn set_entry_gone(&mut self, key: &Key) {
-        if let Some((_, Some(old))) = self.entries.remove(key) {
-            self.bytes = self.bytes.saturating_sub(weight_of_entry(&old));
-        }
+    fn set_entry_gone(&mut self, key: &Key) -> Option<Arc<Entry>> {
+        let (_, old) = self.entries.remove(key)?;
+        self.bytes = self.bytes.saturating_sub(old.as_deref().map_or(0, weight_of_entry));
+        old
     }
 
     fn set_partial(&mut self, key: Key, record: Option<Arc<Record>>) {
-        self.set_partial_gone(&key);
+        if let Some(old) = self.set_partial_gone(&key)
+            && let BodyMap::Blocks(blocks) = &old.body
+        {
+            let digests = blocks.iter().copied().flatten().collect();
+            self.superseded.push(Superseded { digests, holder: None });
+        }
         self.number += 1;
         self.bytes += record.as_deref().map_or(0, weight_of_record);
         self.partials.insert(key, (self.number, record));
     }
 
-    fn set_partial_gone(&mut self, key: &Key) {
-        if let Some((_, Some(old))) = self.partials.remove(key) {
-            self.bytes = self.bytes.saturating_sub(weight_of_record(&old));
-        }
+    fn set_partial_gone(&mut self, key: &Key) -> Option<Arc<Record>> {
+        let (_, old) = self.partials.remove(key)?;
+        self.bytes = self.bytes.saturating_sub(old.as_deref().map_or(0, weight_of_record));
+        old
     }
 }
 

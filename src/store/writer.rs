@@ -62,6 +62,9 @@ fn turn(shared: &Shared) {
             commit(shared);
         }
     }
+    for superseded in shared.pending.take_superseded() {
+        shared.ledger.overtaken(&superseded);
+    }
     if !shared.ledger.is_empty() {
         shared.memory.settle();
         // An open file of a removed block would keep its bytes on the disk.
@@ -79,6 +82,8 @@ fn commit(shared: &Shared) {
     for _ in 0..64 {
         let batch = shared.pending.snapshot();
         if batch.is_empty() && !shared.space.is_over() {
+            // Being open for writing is proof enough: redb marks the file when it opens it.
+            shared.space.recover(Part::Index);
             return;
         }
         shared.faults.reach(CrashPoint::BeforeCommit);

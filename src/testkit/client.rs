@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::content;
@@ -81,6 +82,15 @@ impl Client {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
         Ok(Self { io: Box::new(tcp), buffer: Vec::new(), patience: PATIENCE })
+    }
+
+    /// Over the Unix socket at `path`.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub async fn connect_unix(path: &Path) -> io::Result<Self> {
+        let unix = UnixStream::connect(path).await?;
+        Ok(Self { io: Box::new(unix), buffer: Vec::new(), patience: PATIENCE })
     }
 
     /// Over TLS with SNI `name`, trusting `authority`.

@@ -99,6 +99,7 @@ impl FillBench {
             supply: Arc::clone(&self.supply),
             effective: *self.supply.rules.effective(path),
             stale: None,
+            seen: None,
             wanted: false,
             loop_tokens: Vec::new(),
         }

@@ -1,9 +1,8 @@
 //! Doubles for tests. Never in a release binary.
 //!
 //! [`origin`] is an upstream that does what its script says, [`node`] a whole node in this process, [`fills`] its
-//! fills alone, [`client`] an
-//! agent that reports how a body ended, [`corpus`] the requests and replies no honest side sends, [`pki`]
-//! certificates, [`content`] bodies.
+//! fills alone, [`process`] the real program, [`client`] an agent that reports how a body ended, [`corpus`] the
+//! requests and replies no honest side sends, [`pki`] certificates, [`content`] bodies.
 #![expect(clippy::expect_used, reason = "a double that cannot be set up must end its test, saying where")]
 
 mod answer;
@@ -15,4 +14,5 @@ mod link;
 pub mod node;
 pub mod origin;
 pub mod pki;
+pub mod process;
 pub mod script;

@@ -37,6 +37,11 @@ impl Sources {
         order.into_iter().filter(move |upstream| upstream.health().admit(now))
     }
 
+    /// Whether all of them are known to be in trouble: if one may be asked at all, then as a probe.
+    pub fn in_doubt(&self, now: Timestamp) -> bool {
+        self.0.iter().all(|upstream| upstream.health().state(now) != State::Up)
+    }
+
     /// When the first upstream may be asked again, if none may be now. `None` if one may, or if there is none at all.
     pub fn down_until(&self, now: Timestamp) -> Option<Timestamp> {
         let mut first: Option<Timestamp> = None;
