@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::AdminSocket;
+use crate::base::clock::Clock;
 use crate::cli::DemoArgs;
 use crate::config::{self, CheckedConfig};
 use crate::demo::{self, RunningNode, StartNode};
@@ -36,6 +37,7 @@ pub struct Node {
     pub plain: Vec<SocketAddr>,
     phase: watch::Sender<Phase>,
     server: JoinHandle<std::io::Result<Summary>>,
+    over: watch::Receiver<bool>,
     admin: Option<JoinHandle<()>>,
     store: Store,
     access: Option<AccessLog>,
@@ -48,7 +50,15 @@ impl Node {
     /// A part that cannot be built: an address that is taken, a certificate that does not fit its key, a cache
     /// directory that another process has.
     pub async fn start(config: &CheckedConfig) -> anyhow::Result<Self> {
-        let built = build::build(config)?;
+        Self::start_with(config, Clock::system()).await
+    }
+
+    /// As [`Node::start`], with a clock that a test turns.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_with(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Self> {
+        let built = build::build(config, clock)?;
         let (phase, watch) = watch::channel(Phase::Run);
         let status = Arc::new(NodeStatus::new(&built, watch.clone()));
         let admin = match &config.admin_socket {
@@ -59,9 +69,15 @@ impl Node {
         let (secure, plain) =
             addresses.split_at_checked(config.server.listen.len()).unwrap_or((&addresses, &[]));
         let (addresses, plain) = (secure.to_vec(), plain.to_vec());
-        let server = tokio::spawn(built.bound.run(built.plane, watch));
+        let (end, over) = watch::channel(false);
+        let run = built.bound.run(built.plane, watch);
+        let server = tokio::spawn(async move {
+            let summary = run.await;
+            end.send_replace(true);
+            summary
+        });
         let (store, access) = (built.store, built.access);
-        Ok(Self { addresses, plain, phase, server, admin, store, access })
+        Ok(Self { addresses, plain, phase, server, over, admin, store, access })
     }
 
     /// Orders a phase; orders never go backwards.
@@ -99,9 +115,10 @@ impl Node {
         Ok(summary)
     }
 
-    /// Whether the server has ended.
-    fn is_over(&self) -> bool {
-        self.server.is_finished()
+    /// Returns when the server has ended, however it ended.
+    async fn over(&self) {
+        // An error means that its task is gone, which is an end as well.
+        let _ = self.over.clone().wait_for(|over| *over).await;
     }
 }
 
@@ -126,13 +143,19 @@ pub fn serve(config: CheckedConfig) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut orders = Orders::listen()?;
         let node = Node::start(&config).await?;
-        let (tls, plain) = (&node.addresses, &node.plain);
-        tracing::info!(?tls, ?plain, open_files = files, version = env!("CARGO_PKG_VERSION"), "listening");
+        let (https, http) = (list(&node.addresses), list(&node.plain));
+        tracing::info!(https, http, open_files = files, version = env!("CARGO_PKG_VERSION"), "listening");
         let interrupted = orders.follow(&node).await;
         let summary = node.ended().await?;
         tracing::info!(drained = summary.drained, cut = summary.cut, "ended");
         Ok(if interrupted { ExitCode::from(130) } else { ExitCode::SUCCESS })
     })
+}
+
+/// Addresses for a log line; none at all leaves its field out.
+fn list(addresses: &[SocketAddr]) -> Option<String> {
+    let all: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 /// The signals a node obeys.
@@ -158,11 +181,13 @@ impl Orders {
     /// Returns whether it was interrupted.
     async fn follow(&mut self, node: &Node) -> bool {
         let mut next = Phase::Drain;
-        let mut look = tokio::time::interval(Duration::from_millis(20));
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => {
-                    tracing::info!(?next, "told to end");
+                    match next {
+                        Phase::Drain => tracing::info!("draining: running transfers may end; tell me again to stop now"),
+                        _ => tracing::info!("stopping now"),
+                    }
                     node.order(next);
                     next = Phase::Stop;
                 }
@@ -173,7 +198,7 @@ impl Orders {
                 _ = self.reopen.recv() => node.reopen_logs(),
                 // Ignoring it is safe; dying of it, as is the default, is not what anybody means.
                 _ = self.hangup.recv() => tracing::warn!("reloading is not available yet; restart to change the configuration"),
-                _ = look.tick() => if node.is_over() { return false },
+                () = node.over() => return false,
             }
         }
     }

@@ -39,7 +39,7 @@ pub enum AdminError {
     #[error("{0} exists and is not a socket")]
     NotASocket(PathBuf),
     /// The file system refuses.
-    #[error("cannot make the admin socket {path}: {error}")]
+    #[error("cannot make the admin socket {path}")]
     Io {
         /// The path as configured.
         path: PathBuf,

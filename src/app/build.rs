@@ -33,8 +33,7 @@ pub(super) struct Built {
     pub(super) access: Option<AccessLog>,
 }
 
-pub(super) fn build(config: &CheckedConfig) -> anyhow::Result<Built> {
-    let clock = Clock::system();
+pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Built> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     // The sockets first: a port that is taken is said before anything on disk is touched.
     let bound = bind(config)?;

@@ -8,7 +8,7 @@ use crate::base::digest::Digest;
 use crate::protocol::digest_field::{digest_tag, repr_digest};
 use crate::protocol::freshness::{Facts, assess_stored};
 use crate::protocol::headers::{header_map, storable_headers};
-use crate::protocol::validators::Validators;
+use crate::protocol::validators::{Validators, render_date};
 
 /// The fields of every answer from an entry whose values differ from answer to answer. Whoever copies the template
 /// sets or removes each of them.
@@ -24,7 +24,9 @@ pub const TEMPLATE_FIELDS: [HeaderName; 5] = [
 #[derive(Debug)]
 pub struct Prepared {
     /// The stored end-to-end fields as answer headers, with `ETag`, `Accept-Ranges` and `Repr-Digest`.
-    /// Without what differs from answer to answer: `Content-Length`, `Age`, `Date`, `Via`, `Cache-Status`.
+    /// `Date` is the origin's, or our time of receipt where it sent none (RFC 9110 §6.6.1): with another one, caches
+    /// behind us would count its age twice. Without what differs from answer to answer: `Content-Length`, `Age`,
+    /// `Via`, `Cache-Status`.
     pub headers: HeaderMap,
     /// `headers` with a place for each field that differs from answer to answer ([`TEMPLATE_FIELDS`]): a copy of it
     /// takes their values without growing, which would cost a hit more than the copy.
@@ -50,7 +52,10 @@ impl Prepared {
         let freshness = assess_stored(head.status, &head.headers, head.requested_at, head.received_at);
         let origin = Validators::of(&headers);
         headers.remove(AGE);
-        headers.remove(DATE);
+        if origin.date.is_none() {
+            headers.remove(DATE);
+            headers.extend(render_date(head.received_at).map(|date| (DATE, date)));
+        }
         let mut validators = origin.clone();
         if !Self::is_negative_status(head.status) {
             headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -106,7 +111,7 @@ mod tests {
     #[test]
     fn the_upstreams_tag_stays() {
         let prepared = Prepared::of(
-            &head(200, &[("etag", "\"v1\""), ("date", "x"), ("age", "7")]),
+            &head(200, &[("etag", "\"v1\""), ("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("age", "7")]),
             3,
             Some(&Digest::of(b"abc")),
         );
@@ -116,7 +121,8 @@ mod tests {
             prepared.headers.get("repr-digest").unwrap(),
             "sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:"
         );
-        assert!(!prepared.headers.contains_key("date") && !prepared.headers.contains_key("age"));
+        assert_eq!(prepared.headers.get("date").unwrap(), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert!(!prepared.headers.contains_key("age"));
         assert_eq!(prepared.freshness.initial_age.as_secs(), 8);
     }
 
@@ -130,16 +136,30 @@ mod tests {
     }
 
     #[test]
+    fn without_a_date_that_can_be_read_it_is_the_time_of_receipt() {
+        for fields in [&[][..], &[("date", "yesterday")]] {
+            let prepared = Prepared::of(&head(200, fields), 3, None);
+            assert_eq!(prepared.headers.get("date").unwrap(), "Thu, 01 Jan 1970 00:00:02 GMT");
+            assert_eq!(
+                prepared.origin.date, None,
+                "it says nothing about how far Last-Modified can be trusted"
+            );
+        }
+    }
+
+    #[test]
     fn a_negative_entry_has_no_identity() {
         let prepared = Prepared::of(&head(404, &[("content-type", "text/plain")]), 0, Some(&Digest::of(b"")));
         assert!(prepared.is_negative());
-        assert_eq!(prepared.headers.len(), 1);
+        assert_eq!(prepared.headers.len(), 2);
     }
 
     #[test]
     fn fields_that_are_no_longer_on_the_list_are_not_repeated() {
         let fields = [("set-cookie", "a=b"), ("content-length", "9"), ("bad name", "x"), ("link", "a\r\nb")];
         let prepared = Prepared::of(&head(200, &fields), 3, Some(&Digest::of(b"abc")));
-        assert_eq!(prepared.headers.len(), 3);
+        let mut names: Vec<_> = prepared.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept-ranges", "date", "etag", "repr-digest"]);
     }
 }

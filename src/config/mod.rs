@@ -37,6 +37,9 @@ const ROOT: Keys = Keys {
     later: &["agents", "control", "include"],
 };
 
+/// What to do without a file.
+const BEGIN: &str = "name the file with -c, or begin one: waypost config init --role branch > waypost.toml";
+
 /// Reads and checks the file at `path`. Paths in it are relative to its directory. The second value has the
 /// warnings, if any.
 ///
@@ -46,7 +49,7 @@ pub fn load(path: &Path) -> Result<(CheckedConfig, Diagnostics), Diagnostics> {
     let name = path.display().to_string();
     let failed = |why: String| {
         let found = Diagnostic { span: None, ..Diagnostic::error(Code::File, 0..0, why) };
-        Diagnostics::new(&name, "", vec![found], &[])
+        Diagnostics::new(&name, "", vec![found.help(BEGIN)], &[])
     };
     let text = read(path).map_err(|why| failed(format!("cannot read {name}: {why}")))?;
     // Absolute, so that what was checked stays right whatever the working directory becomes.

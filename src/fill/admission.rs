@@ -95,6 +95,11 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
+    fn in_line(door: &Admission) -> usize {
+        let lines = door.0.lock();
+        lines.small.len() + lines.large.len()
+    }
+
     #[tokio::test]
     async fn small_files_go_before_large_packages() {
         let door = Admission::new(1, 10);
@@ -103,12 +108,8 @@ mod tests {
         let mut waiting = tokio::task::JoinSet::new();
         for (name, class) in [("package", Class::Large), ("dat", Class::Small)] {
             let (door, order) = (door.clone(), Arc::clone(&order));
-            // One lock for both: a second one in the same expression would wait for the first for ever.
-            let in_line = |door: &Admission| {
-                let inner = door.0.lock();
-                inner.small.len() + inner.large.len()
-            };
-            let (before, watch) = (in_line(&door), door.clone());
+            let before = in_line(&door);
+            let watch = door.clone();
             waiting.spawn(async move {
                 let permit = door.enter(class, PATIENCE).await.unwrap();
                 order.lock().push(name);

@@ -65,7 +65,10 @@ impl Fills {
     /// # Errors
     /// As for a fill.
     pub async fn direct(&self, job: &Job) -> Result<Direct, Cause> {
-        let line = ask_all(&job.supply, &self.0.clock, &first_ask(job, None)).await?;
+        let token = self.0.tokens.issue();
+        let mut ask = first_ask(job, None);
+        ask.loop_tokens.push(token.as_str().to_owned());
+        let line = ask_all(&job.supply, &self.0.clock, &ask).await?;
         Ok(Direct::new(line))
     }
 }

@@ -183,6 +183,7 @@ async fn read_waiting(
     let Some(block) = blocks.get(index) else { return Err(Cause::Internal) };
     match from.store.piece(block, entry.block_len(index), offset, max).await {
         Ok(bytes) => Ok(bytes),
-        Err(_) => Ok(from.fills.heal(&from.supply, entry, index).await?.slice(offset..)),
+        // Boxed: it is rare, and its future is ten times the size of a read's.
+        Err(_) => Ok(Box::pin(from.fills.heal(&from.supply, entry, index)).await?.slice(offset..)),
     }
 }

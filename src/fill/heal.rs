@@ -57,12 +57,13 @@ pub(super) async fn heal_entry(
     let store = &fills.0.store;
     let fetch = async {
         let (path, query) = path_of(supply, entry.key.as_str());
+        let token = fills.0.tokens.issue();
         let ask = Ask {
             path: path.to_owned(),
             query: query.map(str::to_owned),
             headers: header_map(&entry.head.selecting),
             range: span(index, entry.block_len(index)),
-            loop_tokens: Vec::new(),
+            loop_tokens: vec![token.as_str().to_owned()],
         };
         let result = fetch_block(supply, fills.0.clock.now(), &ask, block.digest).await;
         supply.events.healed(result.is_ok());
@@ -72,14 +73,23 @@ pub(super) async fn heal_entry(
                     tracing::warn!(key = %entry.key, index, %error, "a healed block could not be written back");
                 }
             }
+            Err(cause) if is_passing(cause) => {
+                tracing::error!(key = %entry.key, index, %cause, "a bad block cannot be fetched again yet");
+            }
             Err(cause) => {
-                tracing::error!(key = %entry.key, index, %cause, "a bad block could not be fetched again; the entry is dropped");
+                tracing::error!(key = %entry.key, index, %cause, "a bad block is not to be had any more; the entry is dropped");
                 store.remove(entry.key.as_str());
             }
         }
         result
     };
     fills.0.heals.once(block.digest, fetch).await
+}
+
+/// Whether asking later may help. Then the entry stays, and with it all its good blocks: dropping it while the WAN is
+/// down would lose the rest of a large file for one bad block.
+const fn is_passing(cause: &Cause) -> bool {
+    !matches!(cause, Cause::Changed | Cause::Refused(404 | 410 | 416))
 }
 
 /// A piece of a block that a running fill has sealed; fetched again where it is gone or wrong, as it may be for a
@@ -95,12 +105,13 @@ pub(super) async fn read_or_heal(fill: &Fill, place: &StoredAt, max: usize) -> R
 pub(super) async fn heal_arriving(fill: &Fill, place: &StoredAt) -> Result<Bytes, Cause> {
     let digest = place.block.digest;
     let fetch = async {
+        let token = fill.tokens.issue();
         let ask = Ask {
             path: fill.path.clone(),
             query: fill.query.clone(),
             headers: fill.forwarded.clone(),
             range: span(place.index, place.len),
-            loop_tokens: Vec::new(),
+            loop_tokens: vec![token.as_str().to_owned()],
         };
         let bytes = fetch_block(&fill.supply, fill.now(), &ask, digest).await;
         fill.supply.events.healed(bytes.is_ok());

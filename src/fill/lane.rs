@@ -16,7 +16,7 @@ use super::body::{split, start_of};
 use super::cause::Cause;
 use super::job::Job;
 use super::open::Line;
-use super::resume::held;
+use super::resume::{Setback, held};
 use super::state::{Fill, Opened};
 use crate::base::digest::{Digest, Hasher};
 use crate::base::limits::{BLOCK_BYTES, FILL_RECENT_BLOCKS, INLINE_BYTES, WAKE_AFTER, WAKE_BYTES};
@@ -64,7 +64,10 @@ pub(super) struct Lane {
     pub(super) pending: Bytes,
     stage: BytesMut,
     flush_at: Option<Instant>,
-    alone_since: Option<Instant>,
+    alone_since: Option<(Instant, u64)>,
+    /// Total length of the body as the reply said it that this lane goes on with, where the first one did not.
+    pub(super) total: Option<u64>,
+    pub(super) setback: Option<Setback>,
     hasher: Hasher,
     /// The hasher has taken all bytes before this one.
     hashed: u64,
@@ -101,6 +104,8 @@ impl Lane {
             stage: BytesMut::new(),
             flush_at: None,
             alone_since: None,
+            total: None,
+            setback: None,
             hasher: Hasher::default(),
             hashed: 0,
             writes: JoinSet::new(),
@@ -180,12 +185,27 @@ impl Lane {
             }
             if block_done {
                 self.seal(index).await;
+                let goes_on = self.claim_next(index + 1);
                 if self.leads && self.is_alone() {
                     return Some(Stop::Alone);
+                }
+                if !goes_on {
+                    self.pending.clear();
+                    self.line = None;
+                    return Some(Stop::Taken);
                 }
             }
         }
         None
+    }
+
+    /// Claims the block that comes next before its first byte is here: one that looked like nobody's in between would
+    /// get a lane of its own. `false` when it is somebody else's.
+    fn claim_next(&mut self, index: usize) -> bool {
+        // Where the length is unknown there are no lanes, and nobody knows whether there is a next block.
+        let Some(length) = self.course.opened.length else { return true };
+        self.claimed = index < self.limit && self.fill().look(|body| body.claim(index));
+        self.claimed || self.at >= length
     }
 
     /// Shows the staged bytes to the readers.
@@ -261,8 +281,8 @@ impl Lane {
         let (from, _) = split(self.at);
         let hole = self.fill().look(|body| body.next_hole(from).filter(|hole| body.claim(*hole)));
         let Some(hole) = hole else { return false };
-        self.claimed = true;
         self.at = start_of(hole);
+        self.claimed = true;
         true
     }
 
@@ -272,9 +292,13 @@ impl Lane {
             self.alone_since = None;
             return false;
         }
-        let options = &self.course.fills.0.options;
-        let since = *self.alone_since.get_or_insert_with(Instant::now);
-        let Some(length) = self.course.opened.length else { return false };
+        let course = Arc::clone(&self.course);
+        let options = &course.fills.0.options;
+        let (since, from) = *self.alone_since.get_or_insert_with(|| (Instant::now(), self.at));
+        let Some(length) = course.opened.length else {
+            // There may be no end at all.
+            return since.elapsed() >= options.linger && self.at - from > options.finish_below;
+        };
         let arrived = self.fill().look(|body| body.arrived());
         let left = length.saturating_sub(arrived);
         since.elapsed() >= options.linger && left > options.finish_below && left > length / 10

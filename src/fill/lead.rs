@@ -16,6 +16,7 @@ use super::lane::{Course, Lane, Stop, note_progress};
 use super::open::{Line, ask_all, first_ask};
 use super::seat::Settled;
 use super::state::{Fill, Opened};
+use super::tokens::Token;
 use crate::base::digest::Digest;
 use crate::base::limits::{BLOCK_BYTES, INLINE_BYTES, LANES};
 use crate::cache::{BodyMap, Entry, EntryBody, Head, Prepared, Record};
@@ -32,23 +33,21 @@ const STUCK: u32 = 4;
 struct Lead {
     fills: Fills,
     fill: Arc<Fill>,
-    token: String,
+    _token: Token,
 }
 
 impl Drop for Lead {
     fn drop(&mut self) {
         self.fill.settle(Settled::Failed(Cause::Internal));
         self.fills.leave(&self.fill);
-        self.fills.0.tokens.lock().remove(&self.token);
     }
 }
 
 /// Runs one fill to its end.
 pub(super) async fn run(fills: Fills, fill: Arc<Fill>, mut job: Job) {
-    let token = random_token();
-    fills.0.tokens.lock().insert(token.clone());
-    job.loop_tokens.push(token.clone());
-    let lead = Lead { fills, fill, token };
+    let token = fills.0.tokens.issue();
+    job.loop_tokens.push(token.as_str().to_owned());
+    let lead = Lead { fills, fill, _token: token };
     let supply = Arc::clone(&job.supply);
     match drive(&lead, job).await {
         Ok(settled) => {
@@ -65,15 +64,6 @@ pub(super) async fn run(fills: Fills, fill: Arc<Fill>, mut job: Job) {
     }
 }
 
-/// 128 random bits in hexadecimal digits.
-fn random_token() -> String {
-    let mut bytes = [0_u8; 16];
-    if let Err(error) = getrandom::fill(&mut bytes) {
-        tracing::error!(%error, "no random numbers; loops of handlers go unnoticed");
-    }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 async fn drive(lead: &Lead, mut job: Job) -> Result<Settled, Cause> {
     let fills = &lead.fills;
     let patience = fills.0.options.queue_wait;
@@ -81,14 +71,25 @@ async fn drive(lead: &Lead, mut job: Job) -> Result<Settled, Cause> {
         return Ok(Settled::Entry { entry, revalidated: false });
     }
     let _permit = fills.0.admission.enter(job.class(), patience).await.ok_or(Cause::Overloaded)?;
+    let mut goes_on = true;
     loop {
         let partial = match job.stale {
-            None => fills.0.store.find_partial(job.key.as_str()).await.filter(|it| first_gap(it).is_some()),
-            Some(_) => None,
+            None if goes_on => {
+                fills.0.store.find_partial(job.key.as_str()).await.filter(|it| first_gap(it).is_some())
+            }
+            _ => None,
         };
         let mut ask = first_ask(&job, job.stale.as_deref());
         ask.range = partial.as_ref().and_then(continuation);
-        let line = ask_all(&job.supply, &fills.0.clock, &ask).await?;
+        let line = match ask_all(&job.supply, &fills.0.clock, &ask).await {
+            Err(Cause::Refused(416) | Cause::Lied(_)) if ask.range.is_some() => {
+                // What we hold of it is of no use there; it must not keep us from asking for the whole.
+                fills.0.store.drop_partial(&job.key);
+                goes_on = false;
+                continue;
+            }
+            line => line?,
+        };
         match line.reply.kind {
             ReplyKind::NotModified => {
                 if let Some(settled) = confirm(fills, &job, &line.reply) {
@@ -142,7 +143,7 @@ fn negative(fills: &Fills, job: &Job, reply: &Reply) -> Settled {
         requested_at: reply.requested_at,
         received_at: reply.received_at,
         source: reply.source.clone(),
-        selecting: Vec::new(),
+        selecting: selecting(job, reply),
     };
     let body = EntryBody::Inline(Bytes::new());
     let entry = Arc::new(Entry::new(job.key.clone(), head, 0, Digest::of(b""), body));
@@ -176,7 +177,19 @@ fn continues(partial: &Record, reply: &Reply) -> bool {
 
 /// The head of a body that begins or goes on, made of an upstream reply.
 fn head_of(job: &Job, reply: &Reply) -> Head {
-    let selecting = reply
+    Head {
+        status: 200,
+        headers: storable_headers(&reply.headers),
+        requested_at: reply.requested_at,
+        received_at: reply.received_at,
+        source: reply.source.clone(),
+        selecting: selecting(job, reply),
+    }
+}
+
+/// The forwarded headers that selected this reply, with the values they had (RFC 9111 §4.1).
+fn selecting(job: &Job, reply: &Reply) -> Vec<(String, Vec<u8>)> {
+    reply
         .headers
         .get_all(VARY)
         .iter()
@@ -188,15 +201,7 @@ fn head_of(job: &Job, reply: &Reply) -> Head {
             let value = job.forwarded.get(&name).map(|value| value.as_bytes().to_vec()).unwrap_or_default();
             (name, value)
         })
-        .collect();
-    Head {
-        status: 200,
-        headers: storable_headers(&reply.headers),
-        requested_at: reply.requested_at,
-        received_at: reply.received_at,
-        source: reply.source.clone(),
-        selecting,
-    }
+        .collect()
 }
 
 /// A whole body begins.
@@ -286,7 +291,7 @@ async fn flow(lead: &Lead, course: &Arc<Course>, lane: &mut Lane) -> Result<u64,
                 open_lanes(course, &mut lanes);
                 continue;
             }
-            Stop::End if length.is_none() => {
+            Stop::End if length.is_none() && lane.total.is_none_or(|total| total == lane.at) => {
                 let length = lane.at;
                 lane.seal_last().await;
                 return Ok(length);
@@ -308,6 +313,11 @@ async fn flow(lead: &Lead, course: &Arc<Course>, lane: &mut Lane) -> Result<u64,
         last_at = lane.at;
         if stuck > STUCK {
             return Err(Cause::Broken("no progress".to_owned()));
+        }
+        if length.is_none() {
+            // A part of the rest ended: there is more behind it.
+            lane.reopen(None, upstream).await?;
+            continue;
         }
         lane.settle_writes().await;
         while !lane.seek_hole() {

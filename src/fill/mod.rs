@@ -20,8 +20,9 @@ mod open;
 mod resume;
 mod seat;
 mod state;
+mod tokens;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub use state::Opened;
 use admission::Admission;
 use heal::Heals;
 use state::Fill;
+use tokens::Tokens;
 
 /// What may be turned about fills.
 #[derive(Clone, Debug)]
@@ -97,7 +99,7 @@ struct Inner {
     flights: Mutex<HashMap<Key, Arc<Fill>>>,
     direct: Mutex<HashMap<Key, Timestamp>>,
     negative: Mutex<HashMap<Key, (Arc<Entry>, Timestamp)>>,
-    tokens: Mutex<HashSet<String>>,
+    tokens: Tokens,
     heals: Arc<Heals>,
 }
 
@@ -113,7 +115,7 @@ impl Fills {
             flights: Mutex::default(),
             direct: Mutex::default(),
             negative: Mutex::default(),
-            tokens: Mutex::default(),
+            tokens: Tokens::default(),
             heals: Arc::default(),
         }))
     }
@@ -127,8 +129,12 @@ impl Fills {
             fill.want(job.wanted);
             return Seat::new(Arc::clone(fill), false);
         }
-        let fill =
-            Arc::new(Fill::new(&job, self.0.store.clone(), Arc::clone(&self.0.heals), self.0.clock.clone()));
+        let fill = Arc::new(Fill::new(
+            &job,
+            self.0.store.clone(),
+            (Arc::clone(&self.0.heals), self.0.tokens.clone()),
+            self.0.clock.clone(),
+        ));
         flights.insert(job.key.clone(), Arc::clone(&fill));
         let seat = Seat::new(Arc::clone(&fill), true);
         drop(flights);
@@ -148,7 +154,8 @@ impl Fills {
     /// digest, so any upstream will do.
     ///
     /// # Errors
-    /// Says what kept it from being fetched. The entry is set aside then, and the next request starts over.
+    /// Says what kept it from being fetched. Where upstream has another file now, or none, the entry is dropped and the
+    /// next request starts over; otherwise it stays as it is, and the next reader of the block tries again.
     pub async fn heal(&self, supply: &Supply, entry: &Entry, index: usize) -> Result<bytes::Bytes, Cause> {
         heal::heal_entry(self, supply, entry, index).await
     }
@@ -172,13 +179,10 @@ impl Fills {
         negative.get(key).filter(|(_, until)| now < *until).map(|(entry, _)| Arc::clone(entry))
     }
 
-    /// Whether a request carries the token of a fill of ours that is running: then it is our own question coming
+    /// Whether a request carries the token of a question of ours that is open: then it is that question coming
     /// back around a loop of handlers. Tokens are 128 random bits, so nobody else can say one (RFC 8586).
     pub fn is_loop(&self, tokens: &[&str]) -> bool {
-        !tokens.is_empty() && {
-            let ours = self.0.tokens.lock();
-            tokens.iter().any(|token| ours.contains(*token))
-        }
+        self.0.tokens.knows_any(tokens)
     }
 
     fn remember_negative(&self, entry: &Arc<Entry>, time: Duration) {

@@ -57,12 +57,16 @@ pub(super) async fn ask_one(supply: &Supply, upstream: &Arc<Upstream>, ask: &Ask
 pub(super) async fn ask_all(supply: &Supply, clock: &Clock, ask: &Ask) -> Result<Line, Cause> {
     let now = clock.now();
     let mut absent = None;
-    let mut last = None;
+    let mut last: Option<Cause> = None;
     for upstream in supply.sources.candidates(now) {
         let line = match ask_one(supply, &upstream, ask).await {
             Ok(line) => line,
             Err(cause) => {
-                last = Some(cause);
+                // What somebody answered says more than that somebody else did not.
+                let says_nothing = matches!(cause, Cause::Unreachable(_) | Cause::Overloaded);
+                if !says_nothing || last.is_none() {
+                    last = Some(cause);
+                }
                 continue;
             }
         };
@@ -81,7 +85,14 @@ pub(super) async fn ask_all(supply: &Supply, clock: &Clock, ask: &Ask) -> Result
                 absent.get_or_insert(line);
             }
             ReplyKind::Redirect(_) | ReplyKind::Busy { .. } | ReplyKind::Other(_) => {
-                last = Some(Cause::Refused(line.reply.status.as_u16()));
+                let status = line.reply.status.as_u16();
+                tracing::warn!(
+                    upstream = upstream.name(),
+                    path = ask.path,
+                    status,
+                    "upstream does not serve this at the moment"
+                );
+                last = Some(Cause::Refused(status));
             }
         }
     }

@@ -20,9 +20,32 @@ use crate::protocol::reply::ReplyKind;
 use crate::protocol::validators::{Validators, resume_validator, same_representation};
 use crate::upstream::{Ask, BodyError, Span, Upstream};
 
+/// After everybody was tried once. Doubles with every round.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause between rounds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Trouble at one place of a body: since when, and who has been tried there.
+pub(super) struct Setback {
+    at: u64,
+    since: Instant,
+    pause: Duration,
+    tried: Vec<String>,
+}
+
+impl Setback {
+    fn at(at: u64) -> Self {
+        Self { at, since: Instant::now(), pause: FIRST_PAUSE, tried: Vec::new() }
+    }
+}
+
 impl Lane {
     /// Opens upstream again at the lane's position: on the same upstream once, then on the others by priority and
     /// health, until the budget is spent. Readers notice nothing but a pause.
+    ///
+    /// An upstream that goes on and breaks again without having brought more than the resuming cost counts as tried:
+    /// the others come next, and after them a pause that grows.
     ///
     /// # Errors
     /// [`Cause::Changed`] when somebody answered with another file and nobody with ours, else what went wrong last.
@@ -31,35 +54,59 @@ impl Lane {
         trouble: Option<&BodyError>,
         same: Option<Arc<Upstream>>,
     ) -> Result<(), Cause> {
-        let started = Instant::now();
         let budget = self.course.fills.0.options.resume_for;
-        let mut same = same.filter(|_| !matches!(trouble, Some(BodyError::TooSlow { .. })));
-        let mut pause = Duration::from_millis(100);
+        let mut setback = match self.setback.take() {
+            Some(setback) if self.at >= setback.at && self.at - setback.at <= OVERLAP_BYTES => setback,
+            _ => Setback::at(self.at),
+        };
+        if let (Some(BodyError::TooSlow { .. }), Some(same)) = (trouble, &same) {
+            setback.tried.push(same.name().to_owned());
+        }
         loop {
-            let now = self.course.fills.0.clock.now();
-            let tried = same.as_ref().map(|it| it.name().to_owned());
-            let others = self.fill().supply.sources.candidates(now);
-            let others = others.filter(move |it| tried.as_deref() != Some(it.name()));
-            let mut last = None;
-            for upstream in same.take().into_iter().chain(others) {
-                match self.continue_at(&upstream).await {
-                    Ok(()) => {
-                        self.tell_resumed(trouble, &upstream);
-                        return Ok(());
+            match self.reopen_somewhere(trouble, same.clone(), &mut setback).await {
+                Some(Err(Cause::Changed)) => return Err(Cause::Changed),
+                Some(Ok(())) => {
+                    self.setback = Some(setback);
+                    return Ok(());
+                }
+                failed => {
+                    if setback.since.elapsed() + setback.pause >= budget {
+                        let word = failed.and_then(Result::err).map_or("no upstream", |cause| cause.word());
+                        return Err(Cause::Broken(word.to_owned()));
                     }
-                    Err(cause) if last != Some(Cause::Changed) => last = Some(cause),
-                    Err(_) => {}
                 }
             }
-            if last == Some(Cause::Changed) {
-                return Err(Cause::Changed);
-            }
-            if started.elapsed() + pause >= budget {
-                return Err(Cause::Broken(last.map_or("no upstream", |cause| cause.word()).to_owned()));
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(5));
+            tokio::time::sleep(setback.pause).await;
+            setback.pause = (setback.pause * 2).min(LONGEST_PAUSE);
+            setback.tried.clear();
         }
+    }
+
+    /// One round: everybody who has not been tried here. `None` if there is nobody left.
+    async fn reopen_somewhere(
+        &mut self,
+        trouble: Option<&BodyError>,
+        same: Option<Arc<Upstream>>,
+        setback: &mut Setback,
+    ) -> Option<Result<(), Cause>> {
+        let now = self.course.fills.0.clock.now();
+        let others = self.fill().supply.sources.candidates(now);
+        let mut last = None;
+        for upstream in same.into_iter().chain(others) {
+            if setback.tried.iter().any(|name| name == upstream.name()) {
+                continue;
+            }
+            setback.tried.push(upstream.name().to_owned());
+            match self.continue_at(&upstream).await {
+                Ok(()) => {
+                    self.tell_resumed(trouble, &upstream);
+                    return Some(Ok(()));
+                }
+                Err(cause) if last != Some(Cause::Changed) => last = Some(cause),
+                Err(_) => {}
+            }
+        }
+        last.map(Err)
     }
 
     fn tell_resumed(&self, trouble: Option<&BodyError>, upstream: &Upstream) {
@@ -90,7 +137,10 @@ impl Lane {
         let line = ask_one(&self.fill().supply, upstream, &ask).await?;
         let same = same_representation(ours, &Validators::of(&line.reply.headers));
         match line.reply.kind {
-            ReplyKind::Part { total, .. } if same && opened.length.is_none_or(|it| it == total) => {
+            ReplyKind::Part { total, .. }
+                if same && opened.length.or(self.total).is_none_or(|it| it == total) =>
+            {
+                self.total = Some(total);
                 self.match_overlap(line, overlap).await
             }
             ReplyKind::Whole { length, .. } if same && length == opened.length => {

@@ -14,6 +14,7 @@ use super::cause::Cause;
 use super::heal::Heals;
 use super::job::{Job, Supply};
 use super::seat::{Outcome, Settled};
+use super::tokens::Tokens;
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::limits::{BLOCK_BYTES, LANE_AHEAD_BYTES};
 use crate::cache::{Head, Key, Prepared};
@@ -39,6 +40,7 @@ pub(super) struct Fill {
     pub(super) forwarded: HeaderMap,
     pub(super) store: Store,
     pub(super) heals: Arc<Heals>,
+    pub(super) tokens: Tokens,
     clock: Clock,
     room: Mutex<Option<Reservation>>,
     interest: AtomicUsize,
@@ -83,7 +85,7 @@ impl State {
 }
 
 impl Fill {
-    pub(super) fn new(job: &Job, store: Store, heals: Arc<Heals>, clock: Clock) -> Self {
+    pub(super) fn new(job: &Job, store: Store, (heals, tokens): (Arc<Heals>, Tokens), clock: Clock) -> Self {
         Self {
             key: job.key.clone(),
             supply: Arc::clone(&job.supply),
@@ -92,6 +94,7 @@ impl Fill {
             forwarded: job.forwarded.clone(),
             store,
             heals,
+            tokens,
             clock,
             room: Mutex::new(None),
             interest: AtomicUsize::new(0),

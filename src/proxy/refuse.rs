@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::answer::Source;
 use super::serve::{Asked, CACHE_STATUS, Reply};
@@ -89,7 +89,8 @@ pub(super) fn absent(
     // It may be published any minute: caches behind us should not remember longer than we do.
     reply.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     reply.headers.insert(CACHE_STATUS, status.render());
-    headless(asked, reply)
+    reply.headers.insert(AGE, HeaderValue::from(entry.prepared().freshness.age(asked.now).as_secs()));
+    reply
 }
 
 /// The verdict was to refuse: nothing usable is stored and nobody can be asked.
@@ -109,7 +110,7 @@ pub(super) fn verdict(asked: &Asked<'_>, origin: &Origin, status: StatusCode, re
     if let Some(until) = origin.supply.sources.down_until(asked.now) {
         reply.headers.insert(RETRY_AFTER, retry_after(asked, until));
     }
-    headless(asked, reply)
+    reply
 }
 
 /// Too many requests wait for upstream already.
@@ -143,7 +144,7 @@ pub(super) fn failed(asked: &Asked<'_>, cause: &Cause) -> Reply {
     if matches!(reply.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) {
         reply.headers.insert(RETRY_AFTER, retry_after(asked, until));
     }
-    headless(asked, reply)
+    reply
 }
 
 /// Seconds until it is worth trying again, with jitter so that a thousand agents do not come back together.
@@ -151,11 +152,4 @@ fn retry_after(asked: &Asked<'_>, until: Timestamp) -> HeaderValue {
     let wait = until.since(asked.now).min(RETRY_LONGEST).as_secs();
     let jitter = asked.plane.ids.next() % (wait + 5);
     HeaderValue::from(wait + 1 + jitter)
-}
-
-fn headless(asked: &Asked<'_>, mut reply: Reply) -> Reply {
-    if asked.method == Method::HEAD {
-        reply.source = Source::Nothing;
-    }
-    reply
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use http::header::{AGE, CACHE_CONTROL, CONNECTION, ETAG, LAST_MODIFIED, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 
 use super::answer::{Answer, Source};
@@ -24,7 +24,7 @@ use crate::protocol::headers::loop_tokens;
 use crate::protocol::request::{Door, check_request, must_close};
 use crate::protocol::target::decode_path;
 use crate::protocol::validators::{EntityTag, Validators, render_date};
-use crate::repository::rules::Effective;
+use crate::repository::rules::{Effective, STALE_IF_ERROR};
 use crate::server::Peer;
 use crate::telemetry::CacheResult;
 
@@ -90,12 +90,17 @@ pub(super) async fn serve(
             }
         }
     };
+    if parts.method == Method::HEAD {
+        // hyper leaves it out over HTTP/1 only.
+        reply.source = Source::Nothing;
+    }
     reply.close |= must_close(&parts);
     reply.headers.insert(VIA, plane.via.clone());
     let mut id = Ids::value(id);
     // Different each time: not worth a place in the table of HPACK, where it would push the others out.
     id.set_sensitive(true);
     reply.headers.insert(REQUEST_ID, id);
+    let old = parts.version == Version::HTTP_10;
     if reply.close {
         reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -106,6 +111,10 @@ pub(super) async fn serve(
     }
     let mut response = Response::new(Answer::new(reply.source, reply.length, meter));
     *response.status_mut() = reply.status;
+    if old {
+        // Else hyper says `keep-alive` beside our `close` to a client that asked for it.
+        *response.version_mut() = Version::HTTP_10;
+    }
     *response.headers_mut() = reply.headers;
     response
 }
@@ -218,17 +227,48 @@ async fn from_directory(asked: &Asked<'_>, directory: &Directory) -> Reply {
     }
 }
 
-/// What a master tells the caches in front of it: the rule's word, or to ask each time.
+/// What a master tells the caches in front of it: how long the rule says, or to ask each time. Never `no-cache`,
+/// which would forbid them to go on with what they have while the WAN is down (RFC 9111 §4.2.4).
 fn cache_control(effective: &Effective) -> HeaderValue {
-    match (effective.immutable, effective.fresh_for) {
-        (Some(true), _) => HeaderValue::from_static("public, max-age=31536000, immutable"),
-        (_, Some(fresh_for)) => HeaderValue::from_str(&format!("public, max-age={}", fresh_for.as_secs()))
-            .unwrap_or(HeaderValue::from_static("no-cache")),
-        (_, None) => HeaderValue::from_static("public, no-cache"),
+    if effective.immutable == Some(true) {
+        return HeaderValue::from_static("public, max-age=31536000, immutable");
     }
+    let mut words = format!("public, max-age={}", effective.fresh_for.unwrap_or_default().as_secs());
+    if let Some(time) = effective.stale_while_revalidate {
+        words.push_str(&format!(", stale-while-revalidate={}", time.as_secs()));
+    }
+    let stale_if_error = effective.stale_if_error.unwrap_or(STALE_IF_ERROR);
+    words.push_str(&format!(", stale-if-error={}", stale_if_error.as_secs()));
+    HeaderValue::from_str(&words).unwrap_or(HeaderValue::from_static("public, max-age=0"))
 }
 
 /// The key of what is asked for.
 pub(super) fn key_of(asked: &Asked<'_>) -> Key {
     Key::new(&asked.repository.name, asked.path, asked.query)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::repository::rules::{Rule, Rules};
+
+    #[test]
+    fn a_master_lets_the_caches_in_front_of_it_go_on_without_it() {
+        let words = |rule: Rule| {
+            let rules = Rules::compile(vec![Rule { pattern: "**".to_owned(), ..rule }]).unwrap();
+            cache_control(rules.effective("a")).to_str().unwrap().to_owned()
+        };
+        assert_eq!(words(Rule::default()), "public, max-age=0, stale-if-error=604800");
+        let rule = Rule {
+            fresh_for: Some(Duration::from_secs(60)),
+            stale_while_revalidate: Some(Duration::from_secs(5)),
+            stale_if_error: Some(Duration::ZERO),
+            ..Rule::default()
+        };
+        assert_eq!(words(rule), "public, max-age=60, stale-while-revalidate=5, stale-if-error=0");
+        let immutable = Rule { immutable: Some(true), ..Rule::default() };
+        assert_eq!(words(immutable), "public, max-age=31536000, immutable");
+    }
 }

@@ -135,6 +135,7 @@ async fn through(
 /// An answer from a body that is arriving.
 fn following(asked: &Asked<'_>, seat: Seat, opened: &Opened, reason: Reason) -> Reply {
     let mut headers = opened.prepared.headers.clone();
+    let age = opened.prepared.freshness.age(asked.now).as_secs();
     let whole = Whole { validators: &opened.prepared.validators, length: opened.length };
     let (code, send, length) = represent(asked.method, asked.headers, &whole, &mut headers);
     let collapsed = !seat.leads;
@@ -146,6 +147,7 @@ fn following(asked: &Asked<'_>, seat: Seat, opened: &Opened, reason: Reason) -> 
         collapsed,
         ..CacheStatus::default()
     };
+    headers.insert(AGE, HeaderValue::from(age));
     headers.insert(CACHE_STATUS, status.render());
     let result = if collapsed { CacheResult::Collapsed } else { CacheResult::Miss };
     let source = Source::following(seat, opened.length, send);
@@ -211,6 +213,10 @@ fn after_failure(
             status.detail = Some(cause.word());
             from_entry(asked, origin, entry, (CacheResult::Stale, reason.as_str()), status)
         }
+        // RFC 9111 §5.2.2.2 names the status, whatever the trouble was.
+        (Verdict::Refuse { status, reason: reason @ Reason::MustRevalidate }, _) => {
+            refuse::verdict(asked, origin, status, reason)
+        }
         _ => refuse::failed(asked, cause),
     }
 }
@@ -225,7 +231,6 @@ fn pass(asked: &Asked<'_>, reply: Direct) -> Reply {
         ..CacheStatus::default()
     };
     headers.insert(CACHE_STATUS, status.render());
-    headers.remove(AGE);
     if let Some(length) = reply.length {
         headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
     }

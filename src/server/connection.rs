@@ -13,7 +13,7 @@ use std::task::Poll;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -21,7 +21,7 @@ use super::admission::{Admission, Place};
 use super::body::Outgoing;
 use super::builders::Builders;
 use super::pace::{Order, Pace, Stage};
-use super::tls::Tls;
+use super::tls::{Tls, TlsStream};
 use super::watched::Watched;
 use super::{Options, Peer, Service};
 use crate::base::limits::HEAD_FIELDS;
@@ -73,9 +73,7 @@ pub(super) async fn serve<S: Service>(
     }
 }
 
-type TlsStream = Box<tokio_rustls::server::TlsStream<Watched>>;
-
-async fn shake_hands<S>(house: &House<S>, tls: &Tls, socket: Watched) -> Option<TlsStream> {
+async fn shake_hands<S>(house: &House<S>, tls: &Tls, socket: Watched) -> Option<Box<TlsStream<Watched>>> {
     socket.first_byte().await.ok()?;
     let _turn = house.handshakes.acquire().await.ok()?;
     match Box::pin(tls.accept(socket)).await {
@@ -131,7 +129,11 @@ where
 
 /// Waits a moment for the client to have read that we are done: closing with its bytes unread would reset the
 /// connection under our last answer. A client that closed first costs one read.
-async fn linger<T: AsyncRead + Unpin>(mut stream: T) {
+async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T) {
+    // hyper has done so already, except behind a CONNECT, where it leaves the stream to an upgrade that never comes.
+    if stream.shutdown().await.is_err() {
+        return;
+    }
     let mut discard = [0_u8; 1024];
     let mut total = 0;
     while let Ok(bytes @ 1..) = stream.read(&mut discard).await {
@@ -142,7 +144,12 @@ async fn linger<T: AsyncRead + Unpin>(mut stream: T) {
     }
 }
 
-async fn serve_http2<S: Service>(house: &Arc<House<S>>, stream: TlsStream, peer: Peer, pace: Arc<Pace>) {
+async fn serve_http2<S: Service>(
+    house: &Arc<House<S>>,
+    stream: Box<TlsStream<Watched>>,
+    peer: Peer,
+    pace: Arc<Pace>,
+) {
     pace.multiplex();
     pace.enter(Stage::Head);
     let peer = Arc::new(peer);

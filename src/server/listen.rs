@@ -34,9 +34,9 @@ pub struct Listener {
     pub name: &'static str,
 }
 
-/// An address that cannot be listened on.
+/// An address that cannot be listened on. What the kernel said is its source.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {error}")]
+#[error("cannot listen on {address}")]
 pub struct BindError {
     /// The address as configured.
     pub address: SocketAddr,

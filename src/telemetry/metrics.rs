@@ -466,6 +466,7 @@ mod tests {
             "waypost_http_requests_total{listener=\"agents\",route=\"software\",code=\"200\"} 1",
             "waypost_http_requests_total{listener=\"agents\",route=\"software\",code=\"other\"} 1",
             "waypost_http_request_duration_seconds_count{listener=\"agents\",route=\"software\"} 2",
+            "waypost_http_request_duration_seconds_bucket{le=\"+Inf\",listener=\"agents\",route=\"software\"} 2",
             "waypost_upstream_lies_total{upstream=\"https://master.example/\",lie=\"two-lengths\"} 1",
             "waypost_upstream_up{upstream=\"https://master.example/\"} 1",
             "waypost_cache_integrity_failures_total{where=\"disk\"} 1",

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use super::content;
 use super::pki::Authority;
 
 /// An answer longer silent than this ends as [`End::Silent`].
@@ -104,6 +105,11 @@ impl Client {
         Ok(Self { io: Box::new(tls), buffer: Vec::new(), patience: PATIENCE })
     }
 
+    /// Over a connection that somebody else made.
+    pub fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        Self { io: Box::new(io), buffer: Vec::new(), patience: PATIENCE }
+    }
+
     /// Waits at most this long for the next byte.
     #[must_use]
     pub fn patient(self, patience: Duration) -> Self {
@@ -137,6 +143,47 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
     ) -> io::Result<Answer> {
+        self.send_request(method, path, headers).await?;
+        self.read_answer(method).await
+    }
+
+    /// A GET, and the head of its answer; the body is left for [`Client::some`].
+    ///
+    /// # Errors
+    /// The connection's, or no head that can be read.
+    pub async fn begin(&mut self, path: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
+        self.send_request("GET", path, headers).await?;
+        self.read_head().await
+    }
+
+    /// What came since, at least one byte and at most `max`: raw, so chunk lines would be among it.
+    ///
+    /// # Errors
+    /// How the connection ended, where nothing more came.
+    pub async fn some(&mut self, max: usize) -> Result<Bytes, End> {
+        if self.buffer.is_empty() {
+            self.more().await?;
+        }
+        let taken = self.buffer.len().min(max);
+        Ok(self.buffer.drain(..taken).collect::<Vec<_>>().into())
+    }
+
+    /// Reads the next `len` bytes of a body with a length, comparing them with the body `seed` from `at` on.
+    ///
+    /// # Errors
+    /// How it ended before.
+    pub async fn check(&mut self, seed: u64, at: u64, len: u64) -> Result<(), End> {
+        let end = at.saturating_add(len);
+        let mut at = at;
+        while at < end {
+            let bytes = self.some(usize::try_from(end - at).unwrap_or(usize::MAX)).await?;
+            assert!(bytes == content::piece(seed, at, bytes.len()), "wrong bytes at {at}");
+            at += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    async fn send_request(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<()> {
         let mut head = format!("{method} {path} HTTP/1.1\r\n");
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             head.push_str("host: localhost\r\n");
@@ -145,8 +192,7 @@ impl Client {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
-        self.send(head.as_bytes()).await?;
-        self.read_answer(method).await
+        self.send(head.as_bytes()).await
     }
 
     /// The answer to a request of `method` that was sent.

@@ -8,7 +8,7 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// A certificate authority.
@@ -73,10 +73,19 @@ impl Authority {
 
     /// The client side of TLS that trusts this CA and offers `alpn`.
     pub fn connector(&self, alpn: &[&str]) -> TlsConnector {
+        self.connector_for(alpn, rustls::ALL_VERSIONS)
+    }
+
+    /// As [`Authority::connector`], with these versions of TLS only.
+    pub fn connector_for(
+        &self,
+        alpn: &[&str],
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).expect("the CA is a root");
         let mut config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .expect("the provider has the versions")
             .with_root_certificates(roots)
             .with_no_client_auth();

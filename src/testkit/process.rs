@@ -202,7 +202,7 @@ fn listening(line: &str) -> Option<SocketAddr> {
     if line["message"] != "listening" {
         return None;
     }
-    let list = line["plain"].as_str()?.trim_start_matches('[').trim_end_matches(']');
+    let list = line["http"].as_str()?;
     list.split(", ").next()?.parse().ok()
 }
 

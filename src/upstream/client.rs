@@ -53,7 +53,14 @@ impl Inner {
     /// Reports trouble to the health, now.
     pub(super) fn trouble(&self, trouble: Trouble) {
         if self.health.report_failure(self.clock.now(), trouble) {
-            tracing::warn!(upstream = self.name, ?trouble, "upstream in back-off");
+            tracing::warn!(upstream = self.name, trouble = trouble.as_str(), "upstream in back-off");
+        }
+    }
+
+    /// Notes an end of trouble, where a report to the health `closed` the breaker.
+    pub(super) fn back(&self, closed: bool) {
+        if closed {
+            tracing::info!(upstream = self.name, "upstream is back");
         }
     }
 }
@@ -222,16 +229,18 @@ impl Upstream {
             ReplyKind::Busy { status, retry_after } => self.report_busy(*status, *retry_after),
             // A body is good at its end only; all others have said what they have to say.
             ReplyKind::Whole { .. } | ReplyKind::Part { .. } | ReplyKind::Redirect(_) => {
-                self.0.health.report_head()
+                self.0.back(self.0.health.report_head());
             }
-            ReplyKind::NotModified | ReplyKind::Absent(_) | ReplyKind::Other(_) => self.0.health.report_ok(),
+            ReplyKind::NotModified | ReplyKind::Absent(_) | ReplyKind::Other(_) => {
+                self.0.back(self.0.health.report_ok());
+            }
         }
     }
 
     fn report_busy(&self, status: StatusCode, retry_after: Option<Duration>) {
         match (status.as_u16(), retry_after) {
             // It refuses this file or us, not everybody: other files may well come.
-            (401 | 403 | 407 | 421, _) => self.0.health.report_head(),
+            (401 | 403 | 407 | 421, _) => self.0.back(self.0.health.report_head()),
             (429 | 503, Some(pause)) => self.0.trouble(Trouble::Pause(pause)),
             _ => self.0.trouble(Trouble::Failing),
         }
@@ -246,7 +255,7 @@ impl Upstream {
                 self.0.trouble(Trouble::Failing);
             }
             // It answered; where it sends us is not its health.
-            FetchError::Redirect { .. } => self.0.health.report_head(),
+            FetchError::Redirect { .. } => self.0.back(self.0.health.report_head()),
             FetchError::Overloaded | FetchError::Target => {}
         }
     }

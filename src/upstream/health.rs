@@ -34,6 +34,17 @@ pub enum Trouble {
     Pause(Duration),
 }
 
+impl Trouble {
+    /// The word for logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Failing => "failing",
+            Self::Pause(_) => "asked-for-a-pause",
+        }
+    }
+}
+
 /// Whether to ask now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -94,21 +105,30 @@ impl Inner {
 impl Health {
     /// A truthful head came: closes the breaker, but keeps the points, so that heads whose bodies never arrive
     /// open it again.
-    pub fn report_head(&self) {
+    ///
+    /// Returns whether this closed the breaker.
+    pub fn report_head(&self) -> bool {
         let mut inner = self.0.lock();
-        if !inner.holds_pause() && inner.open_until.take().is_some() {
+        let closes = !inner.holds_pause() && inner.open_until.take().is_some();
+        if closes {
             inner.probe_until = None;
             inner.paused = false;
             inner.points = OPEN_AT - 1;
         }
+        closes
     }
 
     /// A fetch gave a truthful answer to its end, 404 included. Closes the breaker and forgets the trouble before.
-    pub fn report_ok(&self) {
+    ///
+    /// Returns whether this closed the breaker.
+    pub fn report_ok(&self) -> bool {
         let mut inner = self.0.lock();
-        if !inner.holds_pause() {
-            *inner = Inner { rate: inner.rate, ..Inner::default() };
+        if inner.holds_pause() {
+            return false;
         }
+        let closes = inner.open_until.is_some();
+        *inner = Inner { rate: inner.rate, ..Inner::default() };
+        closes
     }
 
     /// `bytes` of a body arrived during `waited` of waiting for them.

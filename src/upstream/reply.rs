@@ -155,7 +155,7 @@ impl Reply {
         let Some(body) = self.body.take() else { return };
         let upstream = body.upstream;
         if counts_as_good(&self.kind) {
-            upstream.health.report_ok();
+            upstream.back(upstream.health.report_ok());
         }
         if let Some((bytes, time)) = body.meter.throughput() {
             upstream.health.report_rate(bytes, time);
