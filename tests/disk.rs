@@ -69,7 +69,7 @@ impl Stage {
 /// GETs a file and looks at every byte.
 async fn get(node: &Process, seed: u64, length: u64) {
     let answer = node.get(&format!("/o/f{seed}"), &[]).await;
-    assert_eq!((answer.status, answer.end), (200, End::Complete), "file {seed}: {:?}", answer.headers);
+    assert_eq!((answer.status, answer.end), (200, End::Complete), "file {seed}: {}", node.log().join("\n"));
     assert!(
         answer.body == content::whole(seed, usize::try_from(length).expect("small")),
         "wrong bytes of {seed}"

@@ -153,15 +153,17 @@ impl Stored {
         let Some(block) = blocks.get(index) else { return Some(Err(Cause::Internal)) };
         let len = self.entry.block_len(index);
         let tried = self.from.store.try_piece(block, len, offset, max);
+        if let Some(Ok(bytes)) = tried {
+            return Some(Ok(bytes));
+        }
         let (entry, from) = (Arc::clone(&self.entry), Arc::clone(&self.from));
-        self.waiting = match tried {
-            Some(Ok(bytes)) => return Some(Ok(bytes)),
-            // Found bad and counted: looking at it again would count it twice.
-            Some(Err(_)) => Some(Box::pin(async move {
-                Ok(from.fills.heal(&from.supply, &entry, index).await?.slice(offset..))
-            })),
-            None => Some(Box::pin(async move { read_waiting(&entry, &from, index, offset, max).await })),
-        };
+        self.waiting = Some(Box::pin(async move {
+            match tried {
+                // Found bad and counted: looking at it again would count it twice.
+                Some(_) => Ok(from.fills.heal(&from.supply, &entry, index).await?.slice(offset..)),
+                None => read_waiting(&entry, &from, index, offset, max).await,
+            }
+        }));
         None
     }
 
