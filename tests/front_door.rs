@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use waypost::testkit::client::{Answer, Client, End};
 use waypost::testkit::content;
 use waypost::testkit::corpus::{Outcome, RequestCase, requests};
 use waypost::testkit::http2::Http2;
-use waypost::testkit::node::{Home, NAME, Plan, TestNode};
+use waypost::testkit::node::{Home, NAME, Plan, TestNode, eventually};
 use waypost::testkit::origin::Origin;
 use waypost::testkit::script::Script;
 
@@ -92,7 +94,19 @@ async fn check_case(client: Client, case: &RequestCase, pieces: &[&[u8]]) {
     }
 }
 
+/// A panic in a task of the node ends only that task; here it ends the test.
+fn watch_for_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICKED.store(true, Ordering::Relaxed);
+        before(panic);
+    }));
+}
+
+static PANICKED: AtomicBool = AtomicBool::new(false);
+
 async fn check_untouched(origin: &Origin, node: &TestNode) {
+    assert!(!PANICKED.load(Ordering::Relaxed), "something panicked");
     assert_eq!(origin.heads(), Vec::<String>::new(), "something went upstream");
     let answer = node.tls_client().await.get("/f", &[]).await.unwrap();
     assert_eq!((answer.status, answer.body), (200, content::whole(1, 1_000)));
@@ -101,6 +115,7 @@ async fn check_untouched(origin: &Origin, node: &TestNode) {
 
 #[tokio::test]
 async fn requests_no_honest_agent_sends_have_no_effect() {
+    watch_for_panics();
     let (origin, node) = named_scene().await;
     for case in requests() {
         check_case(node.client().await, &case, &[&case.bytes]).await;
@@ -111,6 +126,7 @@ async fn requests_no_honest_agent_sends_have_no_effect() {
 
 #[tokio::test]
 async fn they_have_none_in_pieces_either() {
+    watch_for_panics();
     let (origin, node) = named_scene().await;
     for case in requests() {
         let len = case.bytes.len();
@@ -179,6 +195,7 @@ async fn pipelined_requests_are_answered_in_order() {
 
 #[tokio::test]
 async fn over_http2_the_same_is_refused() {
+    watch_for_panics();
     let (origin, node) = scene().await;
     let authority = format!("localhost:{}", node.tls.port());
     let mut agent = Http2::connect(node.tls, NAME, node.home().authority()).await.unwrap();
@@ -530,15 +547,15 @@ async fn a_query_is_refused_or_part_of_the_name_or_not_there() {
 }
 
 /// A raw upstream that answers every request with the value of its `x-channel`, varying over it.
-async fn channels() -> (std::net::SocketAddr, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+async fn channels() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
     use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counted = std::sync::Arc::clone(&count);
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
     tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
-            let counted = std::sync::Arc::clone(&counted);
+            let counted = Arc::clone(&counted);
             tokio::spawn(async move {
                 let mut io = BufReader::new(tcp);
                 let (mut channel, mut absent) = ("none".to_owned(), false);
@@ -555,7 +572,7 @@ async fn channels() -> (std::net::SocketAddr, std::sync::Arc<std::sync::atomic::
                     if !lower.is_empty() {
                         continue;
                     }
-                    counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    counted.fetch_add(1, Ordering::Relaxed);
                     let body = format!("channel {channel}");
                     let status = if absent { "404 Not Found" } else { "200 OK" };
                     let answer = format!(
@@ -594,7 +611,7 @@ async fn there_is_one_variant_for_each_value_and_they_are_never_mixed() {
         assert_eq!(answer.header("etag"), Some(format!("\"{channel}\"").as_str()));
         assert!(answer.header("vary").is_some());
     }
-    assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), 3);
+    assert_eq!(count.load(Ordering::Relaxed), 3);
     node.settled().await;
     for _ in 0..2 {
         for channel in ["stable", "nightly", "beta"] {
@@ -610,11 +627,11 @@ async fn there_is_one_variant_for_each_value_and_they_are_never_mixed() {
         assert_eq!(node.get("/f", &[("x-channel", "beta\nx")]).await.status, 400, "no head can be broken");
     }
     // The three, none, and the two values in one.
-    assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), 5);
+    assert_eq!(count.load(Ordering::Relaxed), 5);
     // Another header of the agent's selects nothing.
     let german = node.get("/f", &[("x-channel", "beta"), ("accept-encoding", "gzip")]).await;
     assert_eq!((german.body.as_ref(), german.status), (b"channel beta".as_slice(), 200));
-    assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), 5);
+    assert_eq!(count.load(Ordering::Relaxed), 5);
     let tag = node.get("/f", &[("x-channel", "beta"), ("if-none-match", "\"stable\"")]).await;
     assert_eq!(tag.status, 200, "another variant's tag");
 }
@@ -632,7 +649,7 @@ async fn one_variant_that_is_not_there_hides_no_other() {
         assert_eq!(node.get("/f", &[]).await.body, "channel none");
         node.settled().await;
     }
-    assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), 3, "each of them is remembered");
+    assert_eq!(count.load(Ordering::Relaxed), 3, "each of them is remembered");
 }
 
 #[tokio::test]
@@ -677,4 +694,66 @@ async fn errors_of_upstream_are_told_in_our_own_words() {
         assert!(answer.header("via").is_some() && answer.header("x-request-id").is_some());
         assert!(answer.header("cache-status").is_some(), "{status}");
     }
+}
+
+/// A connection whose small buffer nobody empties.
+async fn lazy(node: &TestNode, path: &str) -> tokio::net::TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    socket.connect(&node.plain.into()).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let tcp = tokio::net::TcpStream::from_std(socket.into()).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    tcp.writable().await.unwrap();
+    assert_eq!(tcp.try_write(request.as_bytes()).unwrap(), request.len());
+    tcp.readable().await.unwrap();
+    tcp
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_holds_up_nobody_and_gets_its_bytes_in_the_end() {
+    let (origin, node) = scene().await;
+    let len = 24 << 20;
+    origin.set("/big", Script::file(7, len as u64));
+    // It is the first one, so it is its request that starts the fill.
+    let lazy = lazy(&node, "/big").await;
+    let mut agents = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let mut client = node.client().await;
+        agents.spawn(async move { client.get("/big", &[]).await.unwrap() });
+    }
+    while let Some(answer) = agents.join_next().await {
+        let answer = answer.unwrap();
+        assert!(answer.end == End::Complete && answer.body == content::whole(7, len));
+    }
+    node.settled().await;
+    let answer = Client::over(lazy).read_answer("GET").await.unwrap();
+    assert!(answer.end == End::Complete && answer.body == content::whole(7, len));
+    assert_eq!((origin.counts("/big").requests, origin.counts("/big").body_bytes), (1, len as u64));
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_for_too_long_is_cut_visibly() {
+    let origin = Origin::start().await;
+    origin.set("/big", Script::file(7, 24 << 20));
+    let plan = Plan::upstreams(&[&origin.url()]).with_limits("send_timeout = \"1s\"");
+    let node = Home::new().start(&plan).await;
+    let lazy = lazy(&node, "/big").await;
+    eventually("it is cut", async || node.admin("/v1/status").await.contains("\"connections\": 0")).await;
+    let answer = Client::over(lazy).read_answer("GET").await.unwrap();
+    assert!(matches!(answer.end, End::Short | End::Reset), "{:?}", answer.end);
+    assert!(answer.body == content::whole(7, answer.body.len()));
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_to_its_end_is_cut() {
+    let origin = Origin::start().await;
+    let plan = Plan::upstreams(&[&origin.url()]).with_limits("head_timeout = \"1s\"");
+    let node = Home::new().start(&plan).await;
+    for secure in [false, true] {
+        let mut client = if secure { node.tls_client().await } else { node.client().await };
+        client.send(b"GET /f HTTP/1.1\r\nHost: localhost\r\nX: ").await.unwrap();
+        assert!(client.closes().await);
+    }
+    assert_eq!(origin.heads().len(), 0);
 }

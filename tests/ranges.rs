@@ -266,6 +266,7 @@ async fn a_far_range_waits_where_upstream_has_no_ranges() {
     let whole = begin(&node, MIB).await;
     let mut client = node.client().await;
     let last = tokio::spawn(async move { client.get("/f", &[("range", "bytes=-10")]).await.unwrap() });
+    eventually("both read", async || node.admin("/v1/status").await.contains("\"readers\": 2")).await;
     gate.open();
     check_part(&last.await.unwrap(), 8 * MIB - 10..8 * MIB, 8 * MIB);
     check_whole(&whole.await.unwrap(), 8 * MIB);
@@ -280,6 +281,7 @@ async fn without_a_length_the_whole_is_the_only_right_answer_until_it_is_known()
     let whole = begin(&node, 16 << 10).await;
     let mut client = node.client().await;
     let part = tokio::spawn(async move { client.get("/f", &[("range", "bytes=0-9")]).await.unwrap() });
+    eventually("both read", async || node.admin("/v1/status").await.contains("\"readers\": 2")).await;
     gate.open();
     check_whole(&part.await.unwrap(), 100_000);
     check_whole(&whole.await.unwrap(), 100_000);

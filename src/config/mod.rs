@@ -10,6 +10,8 @@ mod nearest;
 mod node;
 mod ranges;
 mod reader;
+#[cfg(test)]
+mod reference;
 mod render;
 mod repository;
 mod rules;

@@ -13,7 +13,7 @@ use super::ranges::{
 };
 use super::reader::{At, Keys, Section, TextOrTable};
 
-const UPSTREAM: Keys = Keys { known: &["url", "priority"], later: &["weight"] };
+pub(super) const UPSTREAM: Keys = Keys { known: &["url", "priority"], later: &["weight"] };
 
 /// Keys that say something about fetching and nothing about files of a directory.
 const FETCHING: [&str; 8] = [

@@ -25,6 +25,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::report::Report;
 use self::scene::Scene;
@@ -33,6 +34,8 @@ use self::scene::Scene;
 const FAILED: u8 = 8;
 /// Exit code after Ctrl-C.
 const INTERRUPTED: u8 = 130;
+/// Exit code after TERM.
+const TERMINATED: u8 = 143;
 
 /// Tests look at the report; a story with failures on purpose would only confuse who reads their output.
 const QUIET: bool = cfg!(test);
@@ -90,20 +93,26 @@ pub trait StartNode: Sync {
     fn start(&self, config: &Path) -> impl Future<Output = anyhow::Result<RunningNode>> + Send;
 }
 
-/// Runs the demo: story and figures on stdout, progress on stderr. Exit code 8 if a check failed, 130 after Ctrl-C.
+/// Runs the demo: story and figures on stdout, progress on stderr. Exit code 8 if a check failed, 130 after Ctrl-C,
+/// 143 after TERM.
 ///
 /// # Errors
 /// It could not be set up: no room, no ports, too few file descriptors, a node that does not start.
 pub async fn run(options: &Options, nodes: &impl StartNode) -> anyhow::Result<ExitCode> {
     options.check()?;
     allow_descriptors(options.agents)?;
+    // A default TERM would leave the directory of the run behind.
+    let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         code = tell(options, nodes) => code,
-        _ = tokio::signal::ctrl_c() => {
-            say("\nInterrupted.")?;
-            Ok(INTERRUPTED.into())
-        }
+        _ = tokio::signal::ctrl_c() => interrupted(INTERRUPTED),
+        _ = terminate.recv() => interrupted(TERMINATED),
     }
+}
+
+fn interrupted(code: u8) -> anyhow::Result<ExitCode> {
+    say("\nInterrupted.")?;
+    Ok(code.into())
 }
 
 async fn tell(options: &Options, nodes: &impl StartNode) -> anyhow::Result<ExitCode> {

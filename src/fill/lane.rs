@@ -184,8 +184,8 @@ impl Lane {
                 self.flush_at = Some(Instant::now() + WAKE_AFTER);
             }
             if block_done {
-                self.seal(index).await;
                 let goes_on = self.claim_next(index + 1);
+                self.seal(index).await;
                 if self.leads && self.is_alone() {
                     return Some(Stop::Alone);
                 }
@@ -203,6 +203,7 @@ impl Lane {
     /// get a lane of its own. `false` when it is somebody else's.
     fn claim_next(&mut self, index: usize) -> bool {
         // Where the length is unknown there are no lanes, and nobody knows whether there is a next block.
+        self.claimed = false;
         let Some(length) = self.course.opened.length else { return true };
         self.claimed = index < self.limit && self.fill().look(|body| body.claim(index));
         self.claimed || self.at >= length
@@ -223,15 +224,9 @@ impl Lane {
         }
     }
 
-    /// The claimed block is whole: names it and writes it, behind the next one's arrival.
+    /// A block of ours is whole: names it and writes it, behind the next one's arrival.
     async fn seal(&mut self, index: usize) {
-        self.claimed = false;
         let bytes = self.fill().look(|body| body.gather(index));
-        // The next block is claimed before its first byte comes: a reader that stands at the front then sees that
-        // somebody is at it, and does not want a lane of its own there.
-        if self.course.opened.length.is_some() && self.at == start_of(index + 1) && index + 1 < self.limit {
-            self.claimed = self.fill().look(|body| body.claim(index + 1));
-        }
         while self.writes.len() >= WRITES {
             self.writes.join_next().await;
         }
@@ -252,7 +247,7 @@ impl Lane {
 
     /// The body is over in the middle of a block: that block is the last one.
     pub(super) async fn seal_last(&mut self) {
-        if self.claimed {
+        if std::mem::take(&mut self.claimed) {
             let (index, _) = split(self.at);
             self.seal(index).await;
         }

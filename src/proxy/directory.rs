@@ -117,7 +117,7 @@ impl Directory {
             let now = self.0.clock.now();
             match self.0.digests.digest(&file, stamp, now).await {
                 Ok(digest) => {
-                    let modified = Timestamp::from_system(metadata.modified()?).min(now);
+                    let modified = whole_seconds(Timestamp::from_system(metadata.modified()?).min(now));
                     return Ok(OpenFile::new(file, stamp, digest, modified, media::of(path), &self.0.pool));
                 }
                 Err(HashFailure::Changed) => {}
@@ -179,6 +179,11 @@ fn refusal(errno: Errno) -> DirectoryError {
         Errno::ACCESS | Errno::PERM => DirectoryError::Denied,
         other => DirectoryError::Io(other.into()),
     }
+}
+
+/// As an HTTP date can say it: a date that an agent got from us must compare as equal when it comes back.
+const fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp(at.0 - at.0 % 1_000)
 }
 
 /// The path without its leading slash, if every segment is a name that may be served. Dotfiles are what editors,

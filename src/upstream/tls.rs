@@ -113,6 +113,10 @@ fn certificate_problem(fault: &CertificateError) -> TlsProblem {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             TlsProblem::WrongName
         }
+        // What `openssl req -x509` makes unless told otherwise. The verifier's own word helps nobody.
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            TlsProblem::Certificate("it is one of an authority (CA:TRUE), not of a server".to_owned())
+        }
         other => TlsProblem::Certificate(other.to_string()),
     }
 }

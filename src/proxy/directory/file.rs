@@ -67,7 +67,7 @@ impl OpenFile {
         format!("\"sha256-{}\"", self.digest)
     }
 
-    /// Time of the last change, never later than the moment it was opened (RFC 9110 §8.8.2.1).
+    /// Time of the last change in whole seconds, never later than the moment it was opened (RFC 9110 §8.8.2.1).
     pub const fn modified(&self) -> Timestamp {
         self.modified
     }

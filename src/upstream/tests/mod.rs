@@ -18,7 +18,7 @@ use crate::protocol::reply::{Lie, ReplyKind};
 use crate::testkit::content;
 use crate::testkit::corpus::{self, Question, ReplyOutcome};
 use crate::testkit::origin::Origin;
-use crate::testkit::pki::Authority;
+use crate::testkit::pki::{Authority, Issued};
 use crate::testkit::script::{Framing, Gate, Hold, How, Ranges, Raw, Script};
 
 const SHORT: Duration = Duration::from_millis(300);

@@ -53,3 +53,16 @@ async fn a_client_certificate_is_shown_where_it_is_asked_for() {
     let error = upstream.fetch(&ask("f")).await.unwrap_err();
     assert_eq!(error.blame(), "tls-refused", "{error}");
 }
+
+#[tokio::test]
+async fn an_authority_that_serves_with_its_own_certificate_is_told_in_words() {
+    let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let itself = Issued { cert: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() };
+    let origin = Origin::start_tls(&itself, None).await;
+    let trust = Trust::Exactly(itself.cert.into_bytes());
+    let upstream = Upstream::new(Options { trust, ..options(&origin) }, Clock::system()).unwrap();
+    let error = upstream.fetch(&ask("f")).await.unwrap_err();
+    assert!(error.to_string().contains("one of an authority (CA:TRUE)"), "{error}");
+}
