@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::Fills;
 use super::body::{StoredAt, split};
 use super::cause::Cause;
-use super::heal::read_or_heal;
+use super::heal::{heal_arriving, read_or_heal};
 use super::job::Supply;
 use super::seat::Seat;
 use super::state::{Arrival, Place};
@@ -75,10 +75,11 @@ impl Follow {
     /// A piece of a sealed block without waiting; else the wait is set up and nothing returned.
     fn read_stored(&mut self, place: StoredAt, max: usize) -> Option<Bytes> {
         let fill = Arc::clone(self.seat.fill());
-        if let Some(Ok(bytes)) = fill.store.try_piece(&place.block, place.len, place.offset, max) {
-            return Some(bytes);
-        }
-        self.waiting = Some(Box::pin(async move { read_or_heal(&fill, &place, max).await }));
+        self.waiting = match fill.store.try_piece(&place.block, place.len, place.offset, max) {
+            Some(Ok(bytes)) => return Some(bytes),
+            Some(Err(_)) => Some(Box::pin(async move { heal_arriving(&fill, &place).await })),
+            None => Some(Box::pin(async move { read_or_heal(&fill, &place, max).await })),
+        };
         None
     }
 
@@ -151,11 +152,18 @@ impl Stored {
         };
         let Some(block) = blocks.get(index) else { return Some(Err(Cause::Internal)) };
         let len = self.entry.block_len(index);
-        if let Some(Ok(bytes)) = self.from.store.try_piece(block, len, offset, max) {
+        let tried = self.from.store.try_piece(block, len, offset, max);
+        if let Some(Ok(bytes)) = tried {
             return Some(Ok(bytes));
         }
         let (entry, from) = (Arc::clone(&self.entry), Arc::clone(&self.from));
-        self.waiting = Some(Box::pin(async move { read_waiting(&entry, &from, index, offset, max).await }));
+        self.waiting = Some(Box::pin(async move {
+            match tried {
+                // Found bad and counted: looking at it again would count it twice.
+                Some(_) => Ok(from.fills.heal(&from.supply, &entry, index).await?.slice(offset..)),
+                None => read_waiting(&entry, &from, index, offset, max).await,
+            }
+        }));
         None
     }
 

@@ -95,9 +95,14 @@ const fn is_passing(cause: &Cause) -> bool {
 /// A piece of a block that a running fill has sealed; fetched again where it is gone or wrong, as it may be for a
 /// slow reader of a body that could not be stored.
 pub(super) async fn read_or_heal(fill: &Fill, place: &StoredAt, max: usize) -> Result<Bytes, Cause> {
-    if let Ok(bytes) = fill.store.piece(&place.block, place.len, place.offset, max).await {
-        return Ok(bytes);
+    match fill.store.piece(&place.block, place.len, place.offset, max).await {
+        Ok(bytes) => Ok(bytes),
+        Err(_) => heal_arriving(fill, place).await,
     }
+}
+
+/// The rest of a sealed block from `place` on, fetched again.
+pub(super) async fn heal_arriving(fill: &Fill, place: &StoredAt) -> Result<Bytes, Cause> {
     let digest = place.block.digest;
     let fetch = async {
         let token = fill.tokens.issue();

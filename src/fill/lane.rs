@@ -73,6 +73,8 @@ pub(super) struct Lane {
     hashed: u64,
     writes: JoinSet<()>,
     noted_at: Instant,
+    /// Whether blocks were sealed since then.
+    unnoted: bool,
 }
 
 impl Lane {
@@ -108,6 +110,7 @@ impl Lane {
             hashed: 0,
             writes: JoinSet::new(),
             noted_at: Instant::now(),
+            unnoted: false,
         }
     }
 
@@ -127,6 +130,7 @@ impl Lane {
             let Some(line) = &mut self.line else { return Stop::Broken(BodyError::Short) };
             let fill = &self.course.fill;
             let flush_at = self.flush_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let note_at = self.noted_at + NOTE_EVERY;
             tokio::select! {
                 biased;
                 frame = line.reply.frame() => match frame {
@@ -146,6 +150,8 @@ impl Lane {
                     }
                 },
                 () = tokio::time::sleep_until(flush_at), if self.flush_at.is_some() => self.flush(),
+                // Upstream may stall for long: what came before it did is noted all the same.
+                () = tokio::time::sleep_until(note_at), if self.unnoted => self.note(),
                 () = fill.wanted.notified(), if self.leads => return Stop::Wanted,
             }
         }
@@ -225,10 +231,18 @@ impl Lane {
             self.writes.join_next().await;
         }
         self.writes.spawn(seal_block(Arc::clone(self.fill()), index, bytes));
+        self.unnoted = true;
         if self.noted_at.elapsed() >= NOTE_EVERY {
-            self.noted_at = Instant::now();
-            note_progress(&self.course);
+            self.note();
         }
+    }
+
+    /// Notes which blocks are here. Those that are still on their way to the disk are noted the next time.
+    fn note(&mut self) {
+        while self.writes.try_join_next().is_some() {}
+        self.unnoted = !self.writes.is_empty();
+        self.noted_at = Instant::now();
+        note_progress(&self.course);
     }
 
     /// The body is over in the middle of a block: that block is the last one.

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use super::index::{BLOCKS, ENTRIES, IndexError, META, ORDER, OrIndex, PARTIALS, PLACES};
+use super::index::{
+    BLOCKS, ENTRIES, IndexError, META, ORDER, OrIndex, PARTIALS, PLACES, parse_row, render_row,
+};
 use super::ledger::{Freed, Ledger};
 use super::pending::{Batch, Pending};
 use super::space::{Space, disk_len};
@@ -142,7 +144,7 @@ impl<'t, 'a> Change<'t, 'a> {
     /// Makes `record` what `key` names; `None` makes it name nothing.
     fn set(&mut self, kind: Kind, key: &Key, record: Option<&Record>) -> Result<(), IndexError> {
         let name = key.as_str();
-        let new = record.map(|record| (record.encode(), blocks_of(record)));
+        let new = record.map(|record| (render_row(name, record), blocks_of(record)));
         let rows = match kind {
             Kind::Entry => &mut self.entries,
             Kind::Partial => &mut self.partials,
@@ -151,7 +153,7 @@ impl<'t, 'a> Change<'t, 'a> {
             Some((bytes, _)) => rows.insert(name, bytes.as_slice()).or_index()?,
             None => rows.remove(name).or_index()?,
         };
-        let old = old.map(|old| (old.value().len(), Record::decode(old.value()).ok()));
+        let old = old.map(|old| (old.value().len(), parse_row(name, old.value())));
         let old_blocks = old.as_ref().and_then(|(_, record)| record.as_ref()).map(blocks_of);
         let old_blocks = old_blocks.unwrap_or_default();
         let new_blocks = new.as_ref().map(|(_, blocks)| blocks);
@@ -251,12 +253,14 @@ impl<'t, 'a> Change<'t, 'a> {
             if victims.is_empty() {
                 return Ok(());
             }
-            for (kind, key) in victims {
+            for (segment, stamp, kind, key) in victims {
                 if !self.is_over() {
                     return Ok(());
                 }
                 let before = self.out.bytes;
                 self.set(kind, &key, None)?;
+                // In a damaged index it may stand in the order twice, or for nothing: then it would come again for ever.
+                self.order.remove((segment, stamp, kind as u8, key.as_str())).or_index()?;
                 self.evicted_bytes += before.saturating_sub(self.out.bytes);
                 self.out.evicted.push((kind, key));
             }
@@ -271,7 +275,7 @@ impl<'t, 'a> Change<'t, 'a> {
     }
 
     /// The next few of a segment that may go.
-    fn oldest(&self, segment: u8) -> Result<Vec<(Kind, Key)>, IndexError> {
+    fn oldest(&self, segment: u8) -> Result<Vec<(u8, u64, Kind, Key)>, IndexError> {
         let mut found = Vec::new();
         for row in self.order.range((segment, 0, 0, "")..(segment + 1, 0, 0, "")).or_index()? {
             let (place, _) = row.or_index()?;
@@ -281,7 +285,7 @@ impl<'t, 'a> Change<'t, 'a> {
             if running || self.around.pending.touches(name) {
                 continue;
             }
-            found.push((kind, Key::from(name)));
+            found.push((segment, stamp, kind, Key::from(name)));
             if found.len() == PICK {
                 break;
             }

@@ -17,6 +17,8 @@ use redb::{
     Builder, Database, ReadTransaction, ReadableDatabase, TableDefinition, TableError, WriteTransaction,
 };
 
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
 use super::backend::IndexFile;
 use super::faults::Faults;
 use crate::base::digest::Digest;
@@ -41,6 +43,24 @@ pub(super) const BLOCKS: TableDefinition<'_, &[u8; 32], (u32, u32)> = TableDefin
 /// counters and the schema's version
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
+/// The row of a record: its bytes, then a checksum of them and of their key. redb compares checksums when it
+/// recovers a file, not when it reads: without one of our own a flipped bit would be served.
+pub(super) fn render_row(key: &str, record: &Record) -> Vec<u8> {
+    let mut row = record.encode();
+    row.extend_from_slice(&sum_of(key, &row));
+    row
+}
+
+/// The record of a row, if the row is what was written.
+pub(super) fn parse_row(key: &str, row: &[u8]) -> Option<Record> {
+    let (record, sum) = row.split_last_chunk()?;
+    (*sum == sum_of(key, record)).then(|| Record::decode(record).ok())?
+}
+
+fn sum_of(key: &str, record: &[u8]) -> [u8; 8] {
+    xxh3_64_with_seed(record, xxh3_64(key.as_bytes())).to_le_bytes()
+}
+
 /// The index could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum IndexError {
@@ -50,6 +70,8 @@ pub(super) enum IndexError {
     Newer(u64),
     #[error("the index is damaged: {0}")]
     Damaged(String),
+    #[error("the record of {0} is damaged or another release's: as if it were not there")]
+    Row(String),
     #[error("the index file: {0}")]
     Io(#[from] io::Error),
 }
@@ -233,8 +255,7 @@ impl Index {
         self.read(|txn| {
             let Some(table) = existing(txn.open_table(table))? else { return Ok(None) };
             let Some(found) = table.get(key).or_index()? else { return Ok(None) };
-            // A record of another release, or a broken one, is an absent one.
-            Ok(Record::decode(found.value()).ok())
+            parse_row(key, found.value()).map(Some).ok_or_else(|| IndexError::Row(key.to_owned()))
         })
     }
 
@@ -308,4 +329,31 @@ fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, IndexError> {
 fn guarded<T>(f: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexError> {
     catch_unwind(AssertUnwindSafe(f))
         .unwrap_or_else(|_| Err(IndexError::Damaged("an invariant of its file is broken".into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::{BodyMap, Head};
+
+    #[test]
+    fn a_row_that_was_touched_is_no_record() {
+        let record = Record {
+            head: Head::default(),
+            length: Some(3),
+            digest: Some(Digest::of(b"abc")),
+            body: BodyMap::Inline(b"abc".to_vec()),
+            stale: false,
+            pinned: false,
+        };
+        let row = render_row("o:/f", &record);
+        assert_eq!(parse_row("o:/f", &row), Some(record));
+        assert_eq!(parse_row("o:/g", &row), None, "another key's");
+        for at in 0..row.len() {
+            let mut touched = row.clone();
+            touched[at] ^= 1;
+            assert_eq!(parse_row("o:/f", &touched), None, "byte {at}");
+        }
+        assert_eq!(parse_row("o:/f", &row[..7]), None);
+    }
 }

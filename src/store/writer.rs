@@ -168,7 +168,7 @@ fn failed(shared: &Shared, error: IndexError) -> bool {
             shared.space.fail(Part::Index, trouble, shared.clock.now());
             false
         }
-        IndexError::NotOpen | IndexError::Newer(_) => {
+        IndexError::NotOpen | IndexError::Newer(_) | IndexError::Row(_) => {
             reopen(shared);
             shared.space.fail(Part::Index, Trouble::Unopened, shared.clock.now());
             false
