@@ -199,10 +199,10 @@ impl Site {
 /// The first plain address in the line that says where the node listens.
 fn listening(line: &str) -> Option<SocketAddr> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    if line["message"] != "listening" {
+    if line.get("message")? != "listening" {
         return None;
     }
-    let list = line["http"].as_str()?;
+    let list = line.get("http")?.as_str()?;
     list.split(", ").next()?.parse().ok()
 }
 
