@@ -292,8 +292,14 @@ impl Process {
     }
 
     /// One GET on a connection of its own.
+    ///
+    /// # Panics
+    /// There is no answer; says what the node said.
     pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        self.connect().await.get(path, headers).await.expect("an answer")
+        match self.connect().await.get(path, headers).await {
+            Ok(answer) => answer,
+            Err(error) => panic!("{path}: {error}\n{}", self.log().join("\n")),
+        }
     }
 
     /// One GET over the admin socket.
