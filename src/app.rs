@@ -20,11 +20,15 @@ use crate::base::clock::Clock;
 use crate::cli::DemoArgs;
 use crate::config::{self, CheckedConfig};
 use crate::demo::{self, RunningNode, StartNode};
+use crate::fill::Fills;
 use crate::server::{Phase, Summary};
 use crate::store::Store;
 use crate::telemetry::{self, AccessLog};
 
 use status::NodeStatus;
+
+/// How long files whose bytes are all here may take to be sealed.
+const LAST_SEALS: Duration = Duration::from_secs(2);
 
 /// How long the access log may take to write its last lines.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -40,6 +44,7 @@ pub struct Node {
     over: watch::Receiver<bool>,
     admin: Option<JoinHandle<()>>,
     store: Store,
+    fills: Fills,
     access: Option<AccessLog>,
 }
 
@@ -76,8 +81,8 @@ impl Node {
             end.send_replace(true);
             summary
         });
-        let (store, access) = (built.store, built.access);
-        Ok(Self { addresses, plain, phase, server, over, admin, store, access })
+        let (store, fills, access) = (built.store, built.fills, built.access);
+        Ok(Self { addresses, plain, phase, server, over, admin, store, fills, access })
     }
 
     /// Orders a phase; orders never go backwards.
@@ -107,6 +112,8 @@ impl Node {
         if let Some(admin) = self.admin.take() {
             admin.abort();
         }
+        // The last byte reaches an agent a moment before its file is sealed: do not throw the file away.
+        self.fills.come_to_rest(LAST_SEALS).await;
         self.store.close().await;
         if let Some(access) = self.access.take() {
             // A few milliseconds of blocking at the very end disturb nobody.

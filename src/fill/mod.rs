@@ -166,6 +166,18 @@ impl Fills {
         fills.iter().filter(|fill| !fill.is_settled()).map(|fill| fill.progress()).collect()
     }
 
+    /// Waits until every fill whose bytes are all here has been sealed, at most `patience`. For the end of a node.
+    pub async fn come_to_rest(&self, patience: Duration) {
+        let sealing = || self.list().iter().any(|(_, arrived, length, _)| Some(*arrived) == *length);
+        let rest = async {
+            while sealing() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // What is not sealed by then is fetched again by the next run; nothing wrong is kept.
+        let _ = tokio::time::timeout(patience, rest).await;
+    }
+
     /// How many fills run and how many readers they have.
     pub fn count(&self) -> (usize, usize) {
         let list = self.list();

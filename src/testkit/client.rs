@@ -1,5 +1,6 @@
 //! A raw HTTP/1.1 client that sends exactly what it is told and reports how the body ended.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -45,7 +46,7 @@ pub enum End {
 }
 
 /// An answer.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Answer {
     /// Status.
     pub status: u16,
@@ -55,6 +56,20 @@ pub struct Answer {
     pub body: Bytes,
     /// How it ended.
     pub end: End,
+}
+
+impl fmt::Debug for Answer {
+    /// Without the body, which may be megabytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, headers, body, end } = self;
+        let body = format!("{} bytes", body.len());
+        f.debug_struct("Answer")
+            .field("status", status)
+            .field("headers", headers)
+            .field("body", &body)
+            .field("end", end)
+            .finish()
+    }
 }
 
 impl Answer {

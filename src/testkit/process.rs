@@ -342,8 +342,7 @@ mod tests {
 
     #[test]
     fn the_line_that_says_where_it_listens_is_understood() {
-        let line =
-            r#"{"level":"INFO","message":"listening","tls":"[]","plain":"[127.0.0.1:4000, [::1]:4001]"}"#;
+        let line = r#"{"level":"INFO","message":"listening","http":"127.0.0.1:4000, [::1]:4001"}"#;
         assert_eq!(listening(line), Some(SocketAddr::from(([127, 0, 0, 1], 4000))));
         assert_eq!(listening("{}"), None);
         assert_eq!(listening("no JSON"), None);
