@@ -199,10 +199,10 @@ impl Site {
 /// The first plain address in the line that says where the node listens.
 fn listening(line: &str) -> Option<SocketAddr> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    if line["message"] != "listening" {
+    if line.get("message")? != "listening" {
         return None;
     }
-    let list = line["http"].as_str()?;
+    let list = line.get("http")?.as_str()?;
     list.split(", ").next()?.parse().ok()
 }
 
@@ -296,10 +296,9 @@ impl Process {
     /// # Panics
     /// There is no answer; says what the node said.
     pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        match self.connect().await.get(path, headers).await {
-            Ok(answer) => answer,
-            Err(error) => panic!("{path}: {error}\n{}", self.log().join("\n")),
-        }
+        let answer = self.connect().await.get(path, headers).await;
+        assert!(answer.is_ok(), "{path}: {answer:?}\n{}", self.log().join("\n"));
+        answer.expect("it was looked at")
     }
 
     /// One GET over the admin socket.
