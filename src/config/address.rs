@@ -40,6 +40,17 @@ pub(super) fn parse_host(text: &str) -> Result<String, Wrong> {
     Ok(text.to_ascii_lowercase())
 }
 
+/// As [`parse_host`], with or without a port behind it.
+pub(super) fn parse_host_and_port(text: &str) -> Result<String, Wrong> {
+    let split =
+        text.rsplit_once(':').filter(|(host, _)| text.parse::<Ipv6Addr>().is_err() && !host.is_empty());
+    match split.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?))) {
+        Some((_, 0)) => Err("there is no port 0".into()),
+        Some((host, port)) => Ok(format!("{}:{port}", parse_host(host)?)),
+        None => parse_host(text),
+    }
+}
+
 /// A repository's path: starts and ends with `/`, and is the same after any canonicalisation.
 pub(super) fn check_repository_path(path: &str) -> Result<(), Wrong> {
     if !path.starts_with('/') || !path.ends_with('/') {
@@ -144,6 +155,23 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), Wrong> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_behind_a_host_stays_there() {
+        let parsed = |text| parse_host_and_port(text).ok();
+        for (text, as_it_is_kept) in [
+            ("CDN.example", "cdn.example"),
+            ("cdn.Example:8443", "cdn.example:8443"),
+            ("10.0.0.1:81", "10.0.0.1:81"),
+            ("::1", "[::1]"),
+            ("[::1]:8443", "[::1]:8443"),
+        ] {
+            assert_eq!(parsed(text).as_deref(), Some(as_it_is_kept));
+        }
+        for wrong in ["", ":80", "a:", "a:0", "a:70000", "a:b", "https://a:80", "a:1:2", "-a:80"] {
+            assert_eq!(parsed(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn hosts_are_names_or_addresses_in_lower_case() {

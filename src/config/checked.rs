@@ -141,7 +141,8 @@ pub struct UpstreamsConfig {
     pub sources: Vec<UpstreamConfig>,
     /// Lower-case names of request headers that go upstream and select variants.
     pub forward_headers: Vec<String>,
-    /// Lower-case host names, beside each upstream's own, that redirects may lead to.
+    /// Lower-case host names, beside each upstream's own, that redirects may lead to; with the port where that is not
+    /// the scheme's usual one.
     pub redirect_hosts: Vec<String>,
     /// A PEM file with the only authorities to trust; `None` trusts the system's.
     pub ca: Option<PathBuf>,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::address::parse_host;
+use super::address::{Wrong, parse_host, parse_host_and_port};
 use super::checked::{AccessFormat, LogConfig, LogFormat, LogLevel, ServerConfig, TlsFiles};
 use super::diagnostic::{Code, Diagnostic};
 use super::files::{self, IDENTITY};
@@ -46,7 +46,16 @@ pub(super) fn server(section: &Section<'_>) -> ServerConfig {
 
 /// A host name of a list, or a note what is wrong with it.
 pub(super) fn host(cx: &Context<'_>, text: &At<&str>) -> Option<String> {
-    parse_host(text.value)
+    host_by(parse_host, cx, text)
+}
+
+/// A host name with or without a port, or a note what is wrong with it.
+pub(super) fn host_and_port(cx: &Context<'_>, text: &At<&str>) -> Option<String> {
+    host_by(parse_host_and_port, cx, text)
+}
+
+fn host_by(parse: fn(&str) -> Result<String, Wrong>, cx: &Context<'_>, text: &At<&str>) -> Option<String> {
+    parse(text.value)
         .map_err(|wrong| {
             let message = format!("`{}`: {wrong}", text.value.escape_debug());
             cx.report(Diagnostic::error(Code::BadValue, text.span.clone(), message));

@@ -7,7 +7,7 @@ use super::address::{has_user_info, parse_upstream_url};
 use super::checked::{UpstreamConfig, UpstreamsConfig};
 use super::diagnostic::{Code, Diagnostic};
 use super::files::{self, IDENTITY};
-use super::node::{host, too_many};
+use super::node::{host_and_port, too_many};
 use super::ranges::{
     CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, FORWARD_HEADERS, MIN_RATE, NAMES, PRIORITY, STALL_TIMEOUT, UPSTREAMS,
 };
@@ -81,7 +81,7 @@ pub(super) fn upstreams(section: &Section<'_>) -> Option<UpstreamsConfig> {
     }
     let config = UpstreamsConfig {
         forward_headers: forward_headers(section),
-        redirect_hosts: redirect_hosts.iter().filter_map(|name| host(section.cx, name)).collect(),
+        redirect_hosts: redirect_hosts.iter().filter_map(|name| host_and_port(section.cx, name)).collect(),
         ca,
         client_cert,
         connect_timeout: section.duration_or("connect_timeout", &CONNECT_TIMEOUT),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -22,6 +22,9 @@ use super::script::{Fault, Framing, How, Raw, Script};
 
 /// Bytes written at once: small, so that faults and rates are exact.
 const WRITE: u64 = 16 << 10;
+
+/// On a port the kernel chooses.
+const LOOPBACK: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 
 /// A scripted origin; stops when dropped, and all its connections with it.
 #[derive(Debug)]
@@ -60,16 +63,21 @@ struct State {
 impl Origin {
     /// Over plain TCP on 127.0.0.1, on a port the kernel chooses.
     pub async fn start() -> Self {
-        Self::listen(None).await
+        Self::listen(LOOPBACK, None).await
+    }
+
+    /// Over plain TCP at an address that was in use before: for an upstream that comes back.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        Self::listen(address, None).await
     }
 
     /// Over TLS with this certificate; asks for a client certificate of `client_ca` if given.
     pub async fn start_tls(certificate: &Issued, client_ca: Option<&Authority>) -> Self {
-        Self::listen(Some(certificate.acceptor(client_ca))).await
+        Self::listen(LOOPBACK, Some(certificate.acceptor(client_ca))).await
     }
 
-    async fn listen(tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be bound");
+    async fn listen(address: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind(address).await.expect("loopback can be bound");
         let address = listener.local_addr().expect("a bound socket has an address");
         let state = Arc::new(State::default());
         let secure = tls.is_some();
