@@ -2,11 +2,7 @@
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
-<<<<<<< HEAD
-    reason = "a helper that fails is a test that fails, and figures are for the reader"
-=======
     reason = "a helper that fails is a test that fails, and what was skipped is said"
->>>>>>> main
 )]
 
 use std::fs;

@@ -5,11 +5,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
-<<<<<<< HEAD
-    reason = "a helper that fails is a test that fails, and figures are for the reader"
-=======
     reason = "a helper that fails is a test that fails, and what was skipped is said"
->>>>>>> main
 )]
 
 use std::fs;
