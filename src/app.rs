@@ -147,16 +147,30 @@ pub fn serve(config: CheckedConfig) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut orders = Orders::listen()?;
         let node = Node::start(&config).await?;
         let (https, http) = (list(&node.addresses), list(&node.plain));
         tracing::info!(https, http, open_files = files, version = env!("CARGO_PKG_VERSION"), "listening");
         let interrupted = orders.follow(&node).await;
-        let summary = node.ended().await?;
+        let summary = tokio::select! {
+            summary = node.ended() => summary?,
+            code = orders.insist() => leave_at_once(code),
+        };
         tracing::info!(drained = summary.drained, cut = summary.cut, "ended");
         Ok(if interrupted { ExitCode::from(130) } else { ExitCode::SUCCESS })
-    })
+    });
+    // What still runs on its threads for blocking work (a file being hashed) has nobody left to tell.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Told to end while it was ending: whatever it still waits for, a disk that hangs perhaps, is not waited for. A node
+/// survives worse at any moment.
+#[expect(clippy::exit, reason = "returning would join the threads that are being waited for")]
+fn leave_at_once(code: i32) -> ! {
+    tracing::warn!("told again: leaving without the last commit");
+    std::process::exit(code)
 }
 
 /// Addresses for a log line; none at all leaves its field out.
@@ -182,6 +196,14 @@ impl Orders {
             reopen: on(SignalKind::user_defined1())?,
             hangup: on(SignalKind::hangup())?,
         })
+    }
+
+    /// Waits until somebody insists on the end; the code to leave with.
+    async fn insist(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.terminate.recv() => 143,
+            _ = self.interrupt.recv() => 130,
+        }
     }
 
     /// Obeys until the node has ended: TERM drains, a second one or INT stops now, USR1 reopens the access log.

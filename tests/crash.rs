@@ -250,7 +250,7 @@ async fn fill_index(cache: &Path, entries: u64) {
     let store = Store::open(options, Clock::system()).expect("an empty directory");
     let now = Clock::system().now();
     for number in 0..entries {
-        if number % 2_000 == 0 {
+        if number.is_multiple_of(2_000) {
             // The store takes what it can hold until the next commit; more would go unrecorded.
             eventually("a batch is committed", async || store.totals().entries == number).await;
         }

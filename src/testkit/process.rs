@@ -296,10 +296,9 @@ impl Process {
     /// # Panics
     /// There is no answer; says what the node said.
     pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        match self.connect().await.get(path, headers).await {
-            Ok(answer) => answer,
-            Err(error) => panic!("{path}: {error}\n{}", self.log().join("\n")),
-        }
+        let answer = self.connect().await.get(path, headers).await;
+        assert!(answer.is_ok(), "{path}: {answer:?}\n{}", self.log().join("\n"));
+        answer.expect("it was looked at")
     }
 
     /// One GET over the admin socket.
