@@ -33,7 +33,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["base"]),
     ("demo", &["base"]),
     ("cli", &["base", "config"]),
-    ("testkit", &["base"]),
     (
         "app",
         &[
@@ -49,6 +48,24 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "demo",
             "cli",
+        ],
+    ),
+    // Doubles for tests look anywhere, and no row above names them.
+    (
+        "testkit",
+        &[
+            "base",
+            "protocol",
+            "repository",
+            "cache",
+            "store",
+            "upstream",
+            "server",
+            "telemetry",
+            "fill",
+            "proxy",
+            "config",
+            "app",
         ],
     ),
     ("main", &["cli", "app"]),
@@ -95,8 +112,8 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("globset", &["config/rules.rs", "repository/rules.rs"]),
     ("http_cache_semantics", &["protocol/freshness.rs"]),
     ("httpdate", &["protocol/"]),
-    ("hyper", &["server/", "upstream/", "proxy/", "admin/", "demo/"]),
-    ("hyper_util", &["server/", "upstream/", "admin/", "demo/"]),
+    ("hyper", &["server/", "upstream/", "proxy/", "admin/", "demo/", "testkit/"]),
+    ("hyper_util", &["server/", "upstream/", "admin/", "demo/", "testkit/"]),
     ("indicatif", &["demo/progress.rs"]),
     ("moka", &["store/"]),
     ("postcard", &["cache/record.rs"]),
