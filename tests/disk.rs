@@ -1,7 +1,12 @@
 //! A disk that lies, fills up, or takes no writes: agents get right bytes all the same.
 //!
 //! Tests with file systems of their own need root; elsewhere they say that they were skipped, and under `CI` fail.
-#![expect(clippy::expect_used, reason = "a helper that fails is a test that fails")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a helper that fails is a test that fails, and what was skipped is said"
+)]
 
 use std::fs;
 use std::future::poll_fn;

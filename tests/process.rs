@@ -1,5 +1,9 @@
 //! The real process from outside: how it starts, ends, obeys signals, and what it tells its operators.
-#![expect(clippy::expect_used, reason = "a helper that fails is a test that fails")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a helper that fails is a test that fails, and what was skipped is said"
+)]
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};

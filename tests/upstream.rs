@@ -60,6 +60,7 @@ fn assert_broken(answer: &Answer, seed: u64) {
 async fn assert_nothing_stored(node: &TestNode) {
     eventually("the fill is over", async || node.fills().await == 0).await;
     assert_eq!(node.metric("waypost_cache_objects").await, 0);
+    assert_eq!(node.get(PATH, &[("cache-control", "only-if-cached")]).await.status, 504);
 }
 
 // Broken bodies: resumed.

@@ -4,6 +4,7 @@
 //! early is a [`Reply`] too, so that every request leaves one line and one count.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{AGE, CACHE_CONTROL, CONNECTION, ETAG, LAST_MODIFIED, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -234,7 +235,9 @@ fn cache_control(effective: &Effective) -> HeaderValue {
         return HeaderValue::from_static("public, max-age=31536000, immutable");
     }
     let mut words = format!("public, max-age={}", effective.fresh_for.unwrap_or_default().as_secs());
-    if let Some(time) = effective.stale_while_revalidate {
+    // Without a rule it has to be said: else the default of the cache in front serves the old one for a minute more.
+    let unruled = effective.fresh_for.is_none().then_some(Duration::ZERO);
+    if let Some(time) = effective.stale_while_revalidate.or(unruled) {
         words.push_str(&format!(", stale-while-revalidate={}", time.as_secs()));
     }
     let stale_if_error = effective.stale_if_error.unwrap_or(STALE_IF_ERROR);
@@ -249,8 +252,6 @@ pub(super) fn key_of(asked: &Asked<'_>) -> Key {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::repository::rules::{Rule, Rules};
 
@@ -260,7 +261,10 @@ mod tests {
             let rules = Rules::compile(vec![Rule { pattern: "**".to_owned(), ..rule }]).unwrap();
             cache_control(rules.effective("a")).to_str().unwrap().to_owned()
         };
-        assert_eq!(words(Rule::default()), "public, max-age=0, stale-if-error=604800");
+        assert_eq!(
+            words(Rule::default()),
+            "public, max-age=0, stale-while-revalidate=0, stale-if-error=604800"
+        );
         let rule = Rule {
             fresh_for: Some(Duration::from_secs(60)),
             stale_while_revalidate: Some(Duration::from_secs(5)),

@@ -199,10 +199,10 @@ impl Site {
 /// The first plain address in the line that says where the node listens.
 fn listening(line: &str) -> Option<SocketAddr> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    if line["message"] != "listening" {
+    if line.get("message")? != "listening" {
         return None;
     }
-    let list = line["http"].as_str()?;
+    let list = line.get("http")?.as_str()?;
     list.split(", ").next()?.parse().ok()
 }
 
@@ -292,8 +292,14 @@ impl Process {
     }
 
     /// One GET on a connection of its own.
+    ///
+    /// # Panics
+    /// There is no answer; says what the node said.
     pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        self.connect().await.get(path, headers).await.expect("an answer")
+        match self.connect().await.get(path, headers).await {
+            Ok(answer) => answer,
+            Err(error) => panic!("{path}: {error}\n{}", self.log().join("\n")),
+        }
     }
 
     /// One GET over the admin socket.
