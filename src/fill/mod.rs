@@ -1,6 +1,6 @@
 //! One fill per key: the single fetch that feeds an entry and everybody who waits for it.
 //!
-//! A [`Fill`] is owned by its own task (the *lead*), never by a request. Every agent, the first included,
+//! A `Fill` is owned by its own task (the *lead*), never by a request. Every agent, the first included,
 //! holds a [`Seat`] and reads as a [`Follow`]: leaving ends its own stream only. The task's guard settles the
 //! fill whatever happens to the task, so that nobody waits for ever and no stump looks whole.
 //!

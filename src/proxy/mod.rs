@@ -1,6 +1,6 @@
 //! The data plane: what happens to one request, from its head to the last byte of the answer.
 //!
-//! [`serve`] is the life of a request on one screen; the other files are its steps. A request pins the routes it
+//! `serve` is the life of a request on one screen; the other files are its steps. A request pins the routes it
 //! started with ([`Plane::publish`] swaps them) and holds no lock while it waits for anybody.
 
 mod answer;
