@@ -50,6 +50,24 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "cli",
         ],
     ),
+    // Doubles for tests look anywhere, and no row above names them.
+    (
+        "testkit",
+        &[
+            "base",
+            "protocol",
+            "repository",
+            "cache",
+            "store",
+            "upstream",
+            "server",
+            "telemetry",
+            "fill",
+            "proxy",
+            "config",
+            "app",
+        ],
+    ),
     ("main", &["cli", "app"]),
     // Doubles for tests, never in a release binary: a whole node among them, so it stands above everybody.
     ("testkit", &["base", "cache", "repository", "store", "upstream", "server", "fill", "config", "app"]),
