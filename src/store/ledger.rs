@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Weak;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -25,8 +25,8 @@ struct Loose {
     len: u64,
     /// Whether its bytes are in `Space::loose`.
     counted: bool,
-    /// When a fill wrote it.
-    written: Option<Timestamp>,
+    /// When a fill wrote it: by the clock, and in the order of things. What was decided before says nothing about it.
+    written: Option<(Timestamp, Instant)>,
     /// Who may still read it.
     holders: Vec<Weak<Entry>>,
 }
@@ -49,7 +49,7 @@ impl Ledger {
     pub(super) fn writing(&self, digest: Digest, len: u64, now: Timestamp) -> bool {
         let mut map = self.0.lock();
         let loose = map.entry(digest).or_default();
-        loose.written = Some(now);
+        loose.written = Some((now, Instant::now()));
         if !loose.counted {
             loose.len = disk_len(len);
         }
@@ -84,20 +84,24 @@ impl Ledger {
         let mut map = self.0.lock();
         for digest in &superseded.digests {
             if let Some(loose) = map.get_mut(digest) {
-                loose.written = None;
+                loose.forget_writes_before(superseded.at);
                 loose.holders.extend(superseded.holder.clone());
             }
         }
     }
 
-    /// A committed record names these now.
-    pub(super) fn named(&self, digests: impl Iterator<Item = Digest>, space: &Space) {
+    /// A record committed from what waited at `since` names these now. A fill that has written one of them again
+    /// after that keeps its claim: its own record is still to come, and this one may go before.
+    pub(super) fn named(&self, digests: impl Iterator<Item = Digest>, since: Instant, space: &Space) {
         let mut map = self.0.lock();
         for digest in digests {
-            if let Some(loose) = map.remove(&digest)
-                && loose.counted
-            {
+            let Some(loose) = map.get_mut(&digest) else { continue };
+            if std::mem::take(&mut loose.counted) {
                 space.drop_loose(loose.len);
+            }
+            loose.forget_writes_before(since);
+            if loose.written.is_none() {
+                map.remove(&digest);
             }
         }
     }
@@ -108,12 +112,12 @@ impl Ledger {
     }
 
     /// No committed record names this any more, or (`at_once`) none ever did.
-    pub(super) fn freed(&self, freed: &Freed, holders: &[Weak<Entry>], space: &Space) {
+    pub(super) fn freed(&self, freed: &Freed, holders: &[Weak<Entry>], since: Instant, space: &Space) {
         let mut map = self.0.lock();
         let loose = map.entry(freed.digest).or_default();
         let len = freed.len;
         if freed.at_once {
-            loose.written = None;
+            loose.forget_writes_before(since);
         }
         if !loose.counted {
             loose.counted = true;
@@ -179,6 +183,10 @@ impl Ledger {
 
 impl Loose {
     fn is_wanted(&self, now: Timestamp) -> bool {
-        self.written.is_some_and(|at| now.since(at) < UNNAMED_FOR)
+        self.written.is_some_and(|(at, _)| now.since(at) < UNNAMED_FOR)
+    }
+
+    fn forget_writes_before(&mut self, moment: Instant) {
+        self.written = self.written.filter(|(_, written)| *written > moment);
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -75,6 +75,8 @@ struct Inner {
 /// blocks for it.
 pub(super) struct Superseded {
     pub(super) digests: Vec<Digest>,
+    /// When that was.
+    pub(super) at: Instant,
     /// Who may have begun to read it.
     pub(super) holder: Option<Weak<Entry>>,
 }
@@ -310,7 +312,8 @@ impl Inner {
             && let EntryBody::Blocks(blocks) = &old.body
         {
             let digests = blocks.iter().map(|block| block.digest).collect();
-            self.superseded.push(Superseded { digests, holder: Some(Arc::downgrade(&old)) });
+            let (at, holder) = (Instant::now(), Some(Arc::downgrade(&old)));
+            self.superseded.push(Superseded { digests, at, holder });
         }
         self.number += 1;
         self.bytes += entry.as_deref().map_or(0, weight_of_entry);
@@ -328,7 +331,7 @@ impl Inner {
             && let BodyMap::Blocks(blocks) = &old.body
         {
             let digests = blocks.iter().copied().flatten().collect();
-            self.superseded.push(Superseded { digests, holder: None });
+            self.superseded.push(Superseded { digests, at: Instant::now(), holder: None });
         }
         self.number += 1;
         self.bytes += record.as_deref().map_or(0, weight_of_record);

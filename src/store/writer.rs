@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
@@ -80,6 +80,7 @@ fn turn(shared: &Shared) {
 fn commit(shared: &Shared) {
     // Every round evicts thousands: the bound only keeps a contradiction in the accounts from going on for ever.
     for _ in 0..64 {
+        let since = Instant::now();
         let batch = shared.pending.snapshot();
         if batch.is_empty() && !shared.space.is_over() {
             // Being open for writing is proof enough: redb marks the file when it opens it.
@@ -91,7 +92,7 @@ fn commit(shared: &Shared) {
             Ok(outcome) => {
                 shared.faults.reach(CrashPoint::AfterCommit);
                 let more = outcome.more;
-                follow(shared, &batch, outcome);
+                follow(shared, &batch, outcome, since);
                 shared.space.recover(Part::Index);
                 keep_ballast(shared);
                 if !more {
@@ -118,7 +119,7 @@ fn write(shared: &Shared, batch: &Batch) -> Result<Outcome, IndexError> {
 }
 
 /// What a commit means for memory, files and accounts.
-fn follow(shared: &Shared, batch: &Batch, outcome: Outcome) {
+fn follow(shared: &Shared, batch: &Batch, outcome: Outcome, since: Instant) {
     shared.pending.committed(batch);
     let disk_full = shared.space.limit() < shared.options.size;
     for (kind, key) in &outcome.evicted {
@@ -138,11 +139,11 @@ fn follow(shared: &Shared, batch: &Batch, outcome: Outcome) {
         }
     }
     for freed in &outcome.freed {
-        shared.ledger.freed(freed, &holders, &shared.space);
+        shared.ledger.freed(freed, &holders, since, &shared.space);
     }
     // In this order the account is at no moment too low: nobody takes room that is not there.
     shared.space.set_named(outcome.bytes);
-    shared.ledger.named(outcome.named.into_iter(), &shared.space);
+    shared.ledger.named(outcome.named.into_iter(), since, &shared.space);
     shared.space.extra_done();
     shared.counts.entries.store(outcome.entries, Ordering::Relaxed);
     shared.counts.partials.store(outcome.partials, Ordering::Relaxed);
