@@ -142,6 +142,11 @@ impl Fills {
         seat
     }
 
+    /// Whether a fill of this key is under way: its bytes are worth waiting for, however upstream is at the moment.
+    pub fn is_running(&self, key: &Key) -> bool {
+        self.0.flights.lock().get(key).is_some_and(|fill| !fill.is_settled())
+    }
+
     /// Whether this key's last answer could not be shared: then ask for [`Fills::direct`] at once.
     pub fn is_direct(&self, key: &Key) -> bool {
         let now = self.0.clock.now();

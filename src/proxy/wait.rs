@@ -67,7 +67,12 @@ pub(super) async fn cached(asked: &Asked<'_>, origin: &Arc<Origin>) -> Reply {
             }
             from_entry(asked, origin, entry, (CacheResult::Stale, reason.as_str()), hit(asked, reason))
         }
-        (Verdict::Refuse { status, reason }, _) => refuse::verdict(asked, origin, status, reason),
+        // While a fill of it is under way, a body that comes slowly or pauses is better than none.
+        (Verdict::Refuse { status, reason }, _)
+            if reason == Reason::OnlyIfCached || !asked.plane.fills.is_running(&key) =>
+        {
+            refuse::verdict(asked, origin, status, reason)
+        }
         (verdict, entry) => {
             let reason = verdict.reason();
             let Some(_place) = Waiting::take(asked.plane) else { return refuse::overloaded(asked) };
