@@ -351,7 +351,8 @@ async fn what_may_not_be_shared_is_not_shared_with_those_who_waited_for_the_head
     let (origin, node) = scene(script).await;
     let waiting = agents(&node, 12, 20, 50_000);
     readers(&node, 12).await;
-    assert_eq!(origin.counts(PATH).requests, 1);
+    // Those who wait sit there before their question has reached upstream.
+    eventually("it is asked", async || origin.counts(PATH).requests == 1).await;
     gate.open();
     all(waiting).await;
     assert_eq!((origin.counts(PATH).requests, origin.counts(PATH).body_bytes), (12, 600_000));
