@@ -192,7 +192,9 @@ async fn an_abandoned_fill_is_paused_and_the_next_one_goes_on_from_its_blocks() 
     assert_eq!((counts.requests, counts.ranges.len()), (2, 1), "{:?}", counts.ranges);
     let start: u64 = counts.ranges[0].trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap();
     assert!(start >= MIB, "{start}");
-    assert_eq!(counts.body_bytes - before, length - start, "only what was missing");
+    // The origin may have handed another piece of the first answer to its socket after it was left.
+    let after = counts.body_bytes - before;
+    assert!((length - start..length - start + MIB).contains(&after), "only what was missing: {after}");
 }
 
 #[tokio::test]

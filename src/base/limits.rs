@@ -75,3 +75,13 @@ pub const CREDENTIAL_BYTES: u64 = 1 << 20;
 pub const CONFIG_BYTES: u64 = 4 << 20;
 /// Resident bytes an idle TLS connection may cost: 5,000 agents that keep one open fit in 160 MiB. A test measures it.
 pub const IDLE_CONNECTION_BYTES: u64 = 32 << 10;
+
+/// Files that one generation may name. Debian's main archive has 65,000 packages for one architecture; at some 200
+/// bytes each in memory this is 100 MiB.
+pub const LISTED_FILES: usize = 500_000;
+
+/// Bytes of one catalogue file as it comes over the wire.
+pub const CATALOGUE_BYTES: u64 = 64 << 20;
+
+/// Bytes of one catalogue file unpacked: Debian's largest `Packages` has 60 MB.
+pub const CATALOGUE_UNPACKED_BYTES: u64 = 256 << 20;
