@@ -199,6 +199,35 @@ async fn a_disk_that_rots_under_a_running_node_is_noticed() {
     node.stop().await;
 }
 
+/// The scrub was in the store, and no node ever started it: rot was found when the file was needed.
+#[tokio::test]
+async fn rot_that_nobody_reads_is_found_by_the_scrub_and_healed_by_the_next_reader() {
+    const LENGTH: u64 = 5 * MIB;
+    const SCRUBBED: &str = "waypost_cache_integrity_failures_total{where=\"scrub\"}";
+    let stage = Stage::new().await;
+    let path = stage.file(1, LENGTH);
+    let node = stage.site.start().await;
+    get(&node, 1, LENGTH).await;
+    node.stop().await;
+    flip(&stage.block(1, LENGTH as usize, 3), 77);
+    let node = stage.site.start().await;
+    eventually("the scrub finds it", async || node.metric(SCRUBBED).await == 1.0).await;
+    assert!(!stage.block(1, LENGTH as usize, 3).exists(), "what is bad is not kept");
+    eventually("all of it was read", async || {
+        node.metric("waypost_cache_scrubbed_bytes_total").await == LENGTH as f64
+    })
+    .await;
+    assert_eq!(stage.requests(std::slice::from_ref(&path)), 1, "nobody reads it, so nothing is fetched");
+    get(&node, 1, LENGTH).await;
+    let range = format!("bytes={}-{}", 3 * MIB, 4 * MIB - 1);
+    assert_eq!(stage.origin.counts(&path).ranges, [range], "the block and nothing else");
+    node.stop().await;
+    let node = stage.site.start().await;
+    get(&node, 1, LENGTH).await;
+    assert_eq!(stage.requests(&[path]), 2, "healed on disk");
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn a_bad_block_that_cannot_be_fetched_breaks_the_transfer_visibly() {
     const LENGTH: u64 = 5 * MIB;

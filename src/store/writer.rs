@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use super::apply::{Around, Kind, Outcome, apply};
-use super::error::Damage;
 use super::faults::CrashPoint;
 use super::index::IndexError;
 use super::pending::{Batch, End};
@@ -270,19 +269,4 @@ pub(super) fn sweep(shared: &Shared, start: std::time::SystemTime) {
         }
         std::thread::sleep(STEP);
     }
-}
-
-/// Checks one block for the scrub: `None` where all is well.
-pub(super) fn scrub_block(shared: &Shared, digest: &crate::base::digest::Digest) -> Option<Damage> {
-    let damage = shared.content.read(digest, None).err()?;
-    // Freed since it was listed: then it is right that it is gone.
-    if !shared.index.names(digest).unwrap_or(false) {
-        return None;
-    }
-    if matches!(damage, Damage::Content | Damage::Length) {
-        count(&shared.counts.bad_scrub);
-        shared.forget(digest);
-        let _ = shared.content.remove(digest);
-    }
-    Some(damage)
 }
