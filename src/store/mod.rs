@@ -189,12 +189,11 @@ impl Store {
     /// an allocation of its own, or more than the block stays in memory.
     ///
     /// # Errors
-    /// [`WriteError`], after evicting and trying again: go on unstored. The store is degraded then (except
-    /// where only its own limit was reached) and refuses reservations until the disk takes blocks again.
+    /// [`WriteError`], after evicting and trying again where its own limit was reached: go on unstored. Otherwise the
+    /// store is degraded then and refuses reservations until the disk takes blocks again.
     pub async fn write_block(&self, bytes: Bytes) -> Result<Block, WriteError> {
         let shared = self.shared();
         let deadline = tokio::time::Instant::now() + ROOM_WAIT;
-        let mut tries = 0;
         loop {
             let mut rounds = shared.rounds.subscribe();
             let (job_shared, job_bytes) = (Arc::clone(shared), bytes.clone());
@@ -204,10 +203,7 @@ impl Store {
                 Ok(block) => return Ok(block),
                 Err(failure) => failure,
             };
-            tries += 1;
-            // Our own limit is made room for until the deadline; a disk that says it is full, once.
-            let again = tries == 1 || matches!(failure, write::Failure::NoRoom);
-            if !again || !shared.ask_for_room(&failure, bytes.len()) {
+            if !shared.ask_for_room(&failure, bytes.len()) {
                 return Err(shared.write_failed(failure));
             }
             // A round that is under way has not heard of this; the one after it has.

@@ -14,7 +14,7 @@ use super::faults::CrashPoint;
 use super::index::IndexError;
 use super::pending::{Batch, End};
 use super::shared::{Shared, count};
-use super::space::{Part, Trouble};
+use super::space::{Disk, Part, Trouble};
 
 /// How often the thread looks around when nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
@@ -50,6 +50,9 @@ pub(super) fn run(shared: &Arc<Shared>) {
 fn turn(shared: &Shared) {
     let now = shared.clock.now();
     measure(shared);
+    if shared.space.give_way(now) {
+        tracing::warn!("the disk has been full for long: a part of the cache gives way");
+    }
     if shared.suspect.swap(false, Ordering::Relaxed) {
         replace_index(shared);
     }
@@ -222,7 +225,10 @@ fn opened(shared: &Shared, result: Result<bool, IndexError>) {
 /// Sets the limit by what the file system has left.
 fn measure(shared: &Shared) {
     if let Ok(stat) = statvfs(&shared.options.dir) {
-        shared.space.set_free(stat.f_bavail.saturating_mul(stat.f_frsize));
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        let files = (stat.f_files > 0).then_some(stat.f_favail);
+        let disk = Disk { bytes: bytes(stat.f_blocks), free: bytes(stat.f_bavail), files };
+        shared.space.measure(disk, shared.clock.now());
     }
 }
 
