@@ -54,6 +54,17 @@ pub const LANES: usize = 3;
 /// Sealed blocks of a running fill that stay in its own memory: readers near the front never touch the disk.
 pub const FILL_RECENT_BLOCKS: usize = 2;
 
+/// A body whose digest is known beforehand goes out only when it is proven, if it has no more bytes than this: another
+/// upstream can be asked then and no agent notices. 4 MiB: catalogues, deltas and every file of a directory of
+/// indexes; over a line of 10 Mbit/s it is a wait of three seconds. Of longer ones the last block is held back.
+pub const HELD_BYTES: u64 = 4 << 20;
+
+/// Files remembered for which some upstream sent wrong bytes. A forgotten one costs one more wrong fetch.
+pub const WRONG_FILES: usize = 1_024;
+
+/// How long upstreams that sent wrong bytes of a file are asked last for it: a mirror is rarely repaired faster.
+pub const WRONG_FOR: Duration = Duration::from_secs(300);
+
 /// Longest lifetime that is guessed from `Last-Modified` where the origin says nothing about freshness
 /// (RFC 9111 §4.2.2 suggests a tenth of the age): update files are replaced under their name, and a year-old
 /// one would be "fresh" for a month.

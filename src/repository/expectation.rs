@@ -1,6 +1,7 @@
 //! What a catalogue says about a file before it is fetched: its length and its digests.
 
 use crate::base::digest::Digest;
+use crate::base::proof::Kind;
 
 /// What a file must be. Every field that is `None` was not listed and promises nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,28 @@ pub enum Proof<'a> {
     Sha1(&'a [u8; 20]),
     /// MD5.
     Md5(&'a [u8; 16]),
+}
+
+impl<'a> Proof<'a> {
+    /// Which kind it is.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Sha256(_) => Kind::Sha256,
+            Self::Sha512(_) => Kind::Sha512,
+            Self::Sha1(_) => Kind::Sha1,
+            Self::Md5(_) => Kind::Md5,
+        }
+    }
+
+    /// Its bytes.
+    pub const fn bytes(&self) -> &'a [u8] {
+        match *self {
+            Self::Sha256(digest) => &digest.0,
+            Self::Sha512(digest) => digest,
+            Self::Sha1(digest) => digest,
+            Self::Md5(digest) => digest,
+        }
+    }
 }
 
 impl Expectation {
@@ -71,12 +94,14 @@ impl Expectation {
 
     /// The word that names this content in keys: algorithm and digest in hexadecimal; `None` without a digest.
     pub fn word(&self) -> Option<String> {
-        let (name, bytes): (_, &[u8]) = match self.proof()? {
-            Proof::Sha256(digest) => ("sha256", &digest.0),
-            Proof::Sha512(digest) => ("sha512", digest),
-            Proof::Sha1(digest) => ("sha1", digest),
-            Proof::Md5(digest) => ("md5", digest),
+        let proof = self.proof()?;
+        let name = match proof.kind() {
+            Kind::Sha256 => "sha256",
+            Kind::Sha512 => "sha512",
+            Kind::Sha1 => "sha1",
+            Kind::Md5 => "md5",
         };
+        let bytes = proof.bytes();
         let mut word = String::with_capacity(name.len() + 1 + 2 * bytes.len());
         word.push_str(name);
         word.push('-');
