@@ -1,6 +1,7 @@
 //! The only file that sees every part: builds a node from its configuration, runs it, and ends it.
 
 mod build;
+mod catalogue;
 mod events;
 mod status;
 
@@ -13,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::AdminSocket;
 use crate::base::clock::Clock;
@@ -44,6 +45,7 @@ pub struct Node {
     over: watch::Receiver<bool>,
     admin: Option<JoinHandle<()>>,
     scrub: Option<JoinHandle<()>>,
+    watchers: JoinSet<()>,
     store: Store,
     fills: Fills,
     access: Option<AccessLog>,
@@ -82,10 +84,14 @@ impl Node {
             end.send_replace(true);
             summary
         });
+        let mut watchers = JoinSet::new();
+        for (_, catalogues) in &built.catalogues {
+            watchers.spawn(Arc::clone(catalogues).run());
+        }
         let (store, fills, access) = (built.store, built.fills, built.access);
         let rate = config.cache.scrub_rate;
         let scrub = (rate > 0).then(|| tokio::spawn(scrub(store.clone(), rate, over.clone())));
-        Ok(Self { addresses, plain, phase, server, over, admin, scrub, store, fills, access })
+        Ok(Self { addresses, plain, phase, server, over, admin, scrub, watchers, store, fills, access })
     }
 
     /// Orders a phase; orders never go backwards.
@@ -118,6 +124,7 @@ impl Node {
         if let Some(scrub) = self.scrub.take() {
             scrub.await.context("the scrub died")?;
         }
+        self.watchers.shutdown().await;
         // The last byte reaches an agent a moment before its file is sealed: do not throw the file away.
         self.fills.come_to_rest(LAST_SEALS).await;
         self.store.close().await;

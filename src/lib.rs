@@ -4,7 +4,7 @@
 //!
 //! - leaf: [`base`]
 //! - pure rules: [`protocol`], [`repository`], [`cache`]
-//! - adapters: [`store`], [`upstream`], [`fill`], [`server`], [`telemetry`]
+//! - adapters: [`store`], [`upstream`], [`fill`], [`server`], [`telemetry`], [`stage`]
 //! - planes: [`proxy`], [`admin`]
 //! - around them: [`config`], [`app`], [`cli`], [`demo`]
 //!
@@ -22,6 +22,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod repository;
 pub mod server;
+pub mod stage;
 pub mod store;
 pub mod telemetry;
 #[cfg(any(test, feature = "testkit"))]

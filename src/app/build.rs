@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::catalogue;
 use super::events::SupplyEvents;
 use crate::base::clock::{Clock, Timestamp};
 use crate::config::{
@@ -16,6 +17,7 @@ use crate::proxy::directory::Directory;
 use crate::proxy::{self, Kind, Parts, Plane, Repository, Routes};
 use crate::repository::rules::{Rule, Rules};
 use crate::server::{self, Bound, Listener, Tls};
+use crate::stage::Catalogues;
 use crate::store::{self, Store};
 use crate::telemetry::{self, AccessLog, Metrics};
 use crate::upstream::{self, Sources, Trust, Upstream};
@@ -33,6 +35,7 @@ pub(super) struct Built {
     pub(super) store: Store,
     pub(super) fills: Fills,
     pub(super) sources: Vec<(String, Sources)>,
+    pub(super) catalogues: Vec<(String, Arc<Catalogues>)>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) access: Option<AccessLog>,
 }
@@ -46,6 +49,7 @@ pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Buil
     let access = open_access_log(config)?;
     let mut sources = Vec::new();
     let mut repositories = Vec::new();
+    let mut all_catalogues = Vec::new();
     for repository in &config.repositories {
         let kind = match &repository.source {
             Source::Directory(path) => open_directory(path, repository, &clock)?,
@@ -53,7 +57,13 @@ pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Buil
                 let from = build_sources(config, repository, upstreams, &clock)?;
                 sources.push((repository.name.clone(), from.clone()));
                 let supply = Arc::new(build_supply(config, (repository, upstreams), from, &metrics)?);
-                Kind::Upstreams(Arc::new(Origin { store: store.clone(), fills: fills.clone(), supply }))
+                let origin = Arc::new(Origin { store: store.clone(), fills: fills.clone(), supply });
+                let catalogues =
+                    catalogue::build_catalogues(config, (repository, upstreams), &origin, &metrics, &clock)?;
+                if let Some(it) = &catalogues {
+                    all_catalogues.push((repository.name.clone(), Arc::clone(it)));
+                }
+                Kind::Upstreams { origin, catalogues }
             }
         };
         repositories.push(Arc::new(build_repository(repository, kind, &metrics)));
@@ -71,7 +81,7 @@ pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Buil
         access: access.clone(),
     };
     let plane = Arc::new(Plane::new(options, Routes::new(repositories), parts));
-    Ok(Built { plane, bound, store, fills, sources, metrics, access })
+    Ok(Built { plane, bound, store, fills, sources, catalogues: all_catalogues, metrics, access })
 }
 
 fn bind(config: &CheckedConfig, clock: &Clock, metrics: &Metrics) -> anyhow::Result<Bound> {
@@ -164,7 +174,15 @@ fn open_access_log(config: &CheckedConfig) -> anyhow::Result<Option<AccessLog>> 
     Ok(Some(log))
 }
 
+/// The administrator's rules, and behind them those of the preset.
 fn compile_rules(repository: &RepositoryConfig) -> anyhow::Result<Rules> {
+    let preset = catalogue::preset_of(repository.preset);
+    let ours = preset.map(|preset| preset.rules()).unwrap_or_default();
+    Rules::compile(own_rules(repository).chain(ours).collect())
+        .with_context(|| format!("repository {}", repository.name))
+}
+
+pub(super) fn own_rules(repository: &RepositoryConfig) -> impl Iterator<Item = Rule> {
     let rule = |rule: &crate::config::RuleConfig| Rule {
         pattern: rule.pattern.clone(),
         fresh_for: rule.fresh_for,
@@ -173,8 +191,7 @@ fn compile_rules(repository: &RepositoryConfig) -> anyhow::Result<Rules> {
         immutable: rule.immutable,
         negative_for: rule.negative_for,
     };
-    Rules::compile(repository.rules.iter().map(rule).collect())
-        .with_context(|| format!("repository {}", repository.name))
+    repository.rules.iter().map(rule)
 }
 
 fn open_directory(path: &Path, repository: &RepositoryConfig, clock: &Clock) -> anyhow::Result<Kind> {

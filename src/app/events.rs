@@ -1,4 +1,4 @@
-//! What fills report, as metrics.
+//! What fills and catalogues report, as metrics.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +6,8 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use crate::fill::Events;
-use crate::telemetry::{Metrics, UpstreamMetrics};
+use crate::stage;
+use crate::telemetry::{CatalogueMetrics, Metrics, UpstreamMetrics};
 
 /// The counts of one repository's upstreams.
 #[derive(Debug)]
@@ -54,5 +55,27 @@ impl Events for SupplyEvents {
 
     fn healed(&self, well: bool) {
         self.metrics.blocks_healed.of(if well { "healed" } else { "lost" }).inc();
+    }
+}
+
+/// The counts of one repository's catalogues.
+#[derive(Debug)]
+pub(super) struct CatalogueEvents(pub(super) CatalogueMetrics);
+
+impl stage::Events for CatalogueEvents {
+    fn shown(&self) {
+        self.0.shown.inc();
+    }
+
+    fn refused(&self, word: &'static str) {
+        self.0.refused(word);
+    }
+
+    fn delta_missing(&self) {
+        self.0.deltas_missing.inc();
+    }
+
+    fn delta_waste(&self, bytes: u64) {
+        self.0.deltas_waste.add(bytes);
     }
 }

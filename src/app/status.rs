@@ -10,6 +10,7 @@ use crate::admin::StatusSource;
 use crate::base::clock::Clock;
 use crate::fill::Fills;
 use crate::server::{Cut, Phase, Rejected, Totals};
+use crate::stage::{Catalogues, ScopeStatus};
 use crate::store::Store;
 use crate::telemetry::{AccessLog, Exposition, Metrics};
 use crate::upstream::{Sources, State};
@@ -20,6 +21,7 @@ pub(super) struct NodeStatus {
     store: Store,
     fills: Fills,
     sources: Vec<(String, Sources)>,
+    catalogues: Vec<(String, Arc<Catalogues>)>,
     server: Arc<Totals>,
     phase: watch::Receiver<Phase>,
 }
@@ -35,7 +37,43 @@ impl NodeStatus {
             built.access.clone(),
         );
         let metrics = Arc::clone(&built.metrics);
-        Self { metrics, store, fills, sources: built.sources.clone(), server, phase }
+        Self {
+            metrics,
+            store,
+            fills,
+            sources: built.sources.clone(),
+            catalogues: built.catalogues.clone(),
+            server,
+            phase,
+        }
+    }
+
+    fn catalogues(&self) -> Vec<serde_json::Value> {
+        let rows = |(repository, catalogues): &(String, Arc<Catalogues>)| {
+            let row = |status: ScopeStatus| {
+                let generation = status.generation.as_ref();
+                json!({
+                    "repository": repository,
+                    "root": &*status.root,
+                    "generation": generation.map(|it| &*it.id),
+                    "version": generation.and_then(|it| it.version.as_ref()).map(|it| it.text.as_str()),
+                    "upstream": generation.map(|it| it.source.as_str()),
+                    "shown_at": generation.map(|it| it.staged_at.0 / 1_000),
+                    "confirmed_at": generation.map(|it| it.confirmed_at().0 / 1_000),
+                    "age_seconds": generation.map(|_| status.age.as_secs()),
+                    "files": generation.map(|it| it.len()),
+                    "kept": status.kept,
+                    "alarm": status.alarm,
+                    "trouble": status.trouble.as_ref().map(|(trouble, since)| json!({
+                        "reason": trouble.word(),
+                        "detail": trouble.to_string(),
+                        "since": since.0 / 1_000,
+                    })),
+                })
+            };
+            catalogues.status().into_iter().map(row).collect::<Vec<_>>()
+        };
+        self.catalogues.iter().flat_map(rows).collect()
     }
 
     fn upstreams(&self) -> Vec<serde_json::Value> {
@@ -132,6 +170,7 @@ impl StatusSource for NodeStatus {
             },
             "fills": fills.collect::<Vec<_>>(),
             "upstreams": self.upstreams(),
+            "catalogues": self.catalogues(),
         })
     }
 }

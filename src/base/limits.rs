@@ -96,3 +96,19 @@ pub const CATALOGUE_BYTES: u64 = 64 << 20;
 
 /// Bytes of one catalogue file unpacked: Debian's largest `Packages` has 60 MB.
 pub const CATALOGUE_UNPACKED_BYTES: u64 = 256 << 20;
+
+/// Generations of one catalogue that are kept, the shown one included: agents with the lists of yesterday get what
+/// those name.
+pub const GENERATIONS: usize = 3;
+
+/// Catalogues of one repository: apt has one for each suite. What lies beyond goes by the rules.
+pub const SCOPES: usize = 256;
+
+/// Agents whose generation is remembered, by connection and by address. Two entries each, some 100 bytes.
+pub const SESSIONS: usize = 100_000;
+
+/// Names that are remembered as used in one generation; beyond it fetching ahead misses some.
+pub const USED_FILES: usize = 20_000;
+
+/// Files fetched ahead for one generation.
+pub const AHEAD_FILES: usize = 20_000;

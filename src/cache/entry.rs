@@ -137,6 +137,12 @@ impl Entry {
         entry
     }
 
+    /// The same head and body under another key.
+    #[must_use]
+    pub fn renamed(&self, key: Key, pinned: bool) -> Self {
+        Self { key, pinned, ..self.with_head(self.head.clone()) }
+    }
+
     /// Length in bytes of block `index`.
     pub fn block_len(&self, index: usize) -> usize {
         let start = BLOCK_BYTES.saturating_mul(index as u64);

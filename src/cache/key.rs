@@ -48,6 +48,13 @@ impl Key {
         Self(text.into())
     }
 
+    /// The key of this path with one certain content: what a catalogue lists is never mistaken for what another
+    /// edition of it lists under the same name.
+    #[must_use]
+    pub fn content(&self, word: &str) -> Self {
+        Self(format!("{}\ncontent={word}", self.0).into())
+    }
+
     /// The key as text, as it stands in the index.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -9,6 +9,12 @@ pub enum Reason {
     Hit,
     /// Stored, and never changes under its name.
     HitImmutable,
+    /// A catalogue file of the generation that is shown.
+    Generation,
+    /// The same, and upstream has not confirmed it for a while.
+    GenerationUnconfirmed,
+    /// There is no catalogue that may be offered.
+    NotOffered,
     /// Stored that there is none.
     NegativeHit,
     /// Stale for a short time; revalidated behind.
@@ -47,6 +53,9 @@ impl Reason {
         match self {
             Self::Hit => "hit",
             Self::HitImmutable => "hit-immutable",
+            Self::Generation => "generation",
+            Self::GenerationUnconfirmed => "generation-unconfirmed",
+            Self::NotOffered => "not-offered",
             Self::NegativeHit => "negative-hit",
             Self::StaleWhileRevalidate => "stale-while-revalidate",
             Self::StaleIfError => "stale-if-error",

@@ -30,6 +30,11 @@ pub struct ClientWish {
 }
 
 impl ClientWish {
+    /// Whether it wants upstream asked, however fresh what is stored may be.
+    pub fn insists(&self) -> bool {
+        self.no_cache || self.max_age == Some(Duration::ZERO)
+    }
+
     /// What a request asks for.
     pub fn of(request: &HeaderMap) -> Self {
         // Agents hardly ever ask; then nothing is parsed.

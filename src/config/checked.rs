@@ -158,6 +158,44 @@ pub struct UpstreamsConfig {
     pub stall_timeout: Duration,
     /// Bytes per second below which an upstream counts as broken; 0 is off.
     pub min_rate: u64,
+    /// How its catalogues are watched; `None` where its kind has none.
+    pub catalogue: Option<CatalogueConfig>,
+}
+
+/// How the catalogues of a repository are watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogueConfig {
+    /// How often upstream is asked whether there is a newer generation.
+    pub check_every: Duration,
+    /// What has to be here before a generation is shown.
+    pub prepare: PrepareConfig,
+    /// After this long it is shown with the rest still arriving.
+    pub prepare_within: Duration,
+    /// Whether what agents used is fetched in its new version before they ask.
+    pub prefetch: bool,
+    /// Bytes a second for that; 0 is no limit.
+    pub prefetch_rate: u64,
+    /// How long agents that began with a generation get its files after another one is shown.
+    pub grace: Duration,
+    /// Age from which on there is an alarm.
+    pub alarm_after: Duration,
+    /// Age from which on the catalogue is not offered any more.
+    pub stop_after: Option<Duration>,
+}
+
+/// What has to be here before a generation is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrepareConfig {
+    /// Nothing but the catalogue.
+    Nothing,
+    /// Incremental updates.
+    Deltas,
+    /// What agents fetched of the generation before, and incremental updates.
+    Used,
+    /// Everything.
+    All,
+    /// What these globs match.
+    Matching(Vec<String>),
 }
 
 /// One source of a repository.

@@ -3,6 +3,7 @@
 
 mod address;
 mod bounds;
+mod catalogue;
 mod checked;
 mod diagnostic;
 mod files;
@@ -24,8 +25,9 @@ use std::io::Read as _;
 use std::path::Path;
 
 pub use checked::{
-    AccessFormat, CacheConfig, CheckedConfig, Limits, LogConfig, LogFormat, LogLevel, Preset, QueryMode,
-    RepositoryConfig, RuleConfig, ServerConfig, Source, TlsFiles, UpstreamConfig, UpstreamsConfig,
+    AccessFormat, CacheConfig, CatalogueConfig, CheckedConfig, Limits, LogConfig, LogFormat, LogLevel,
+    PrepareConfig, Preset, QueryMode, RepositoryConfig, RuleConfig, ServerConfig, Source, TlsFiles,
+    UpstreamConfig, UpstreamsConfig,
 };
 pub use diagnostic::{Code, Diagnostic, Diagnostics, Position, Related, Severity};
 pub use secret::{Secret, SecretError};

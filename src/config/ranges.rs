@@ -94,6 +94,22 @@ pub(super) const STALL_TIMEOUT: Allowed<Duration> = timeout(20);
 /// Slower than a 9,600 baud modem is broken, not slow. 0 turns the check off.
 pub(super) const MIN_RATE: Allowed<u64> = count(KIB, 0, GIB);
 
+/// Under a second it is a load on the master, over a day nobody would call it watching.
+pub(super) const CHECK_EVERY: Allowed<Duration> =
+    seconds(60, Duration::from_secs(1), Duration::from_hours(24));
+/// A thin WAN brings a daily content file in minutes.
+pub(super) const PREPARE_WITHIN: Allowed<Duration> = seconds(600, Duration::ZERO, Duration::from_hours(24));
+/// 0 is no limit.
+pub(super) const PREFETCH_RATE: Allowed<u64> = count(0, 0, 100 * GIB);
+/// Longer than any update session of one agent.
+pub(super) const GRACE: Allowed<Duration> = seconds(1_800, Duration::from_secs(1), Duration::from_hours(168));
+/// Content files are daily.
+pub(super) const ALARM_AFTER: Allowed<Duration> =
+    seconds(86_400, Duration::from_secs(1), Duration::from_hours(10 * 365 * 24));
+/// Never, unless it is said.
+pub(super) const STOP_AFTER: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_hours(10 * 365 * 24);
+
 /// RFC 9111 caches take a year as "for ever"; ten are beyond any product's life.
 pub(super) const RULE_TIME: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(10 * 365 * 24);
 /// A file that was missing appears with the next publication.

@@ -148,7 +148,7 @@ fn repositories() -> Vec<Row> {
     let headers = format!("up to {FORWARD_HEADERS} names");
     let hosts = format!("up to {NAMES}");
     let rules = format!("up to {RULES}");
-    vec![
+    [
         row(
             "name",
             "has to be there",
@@ -184,6 +184,61 @@ fn repositories() -> Vec<Row> {
             "slower over 30 s counts as broken; `\"0B/s\"` turns it off",
         ),
         row("redirect_hosts", "none", &hosts, "hosts that redirects may lead to, beside the upstream's own"),
+    ]
+    .into_iter()
+    .chain(catalogues())
+    .collect()
+}
+
+/// Keys of a repository whose preset knows its catalogue.
+fn catalogues() -> Vec<Row> {
+    vec![
+        row(
+            "checksums",
+            "`false`",
+            "`true`, `false`",
+            "preset \"generic\": folders have a `SHA256SUMS`, which is their catalogue",
+        ),
+        time(
+            "check_every",
+            &CHECK_EVERY,
+            "how often upstream is asked for a newer generation, while agents come",
+        ),
+        row(
+            "prepare",
+            "`\"used\"`",
+            "`\"none\"`, `\"deltas\"`, `\"used\"`, `\"all\"`, globs",
+            "what is fetched and proven before agents see a new generation; `used`: what they fetched of the last one",
+        ),
+        time("prepare_within", &PREPARE_WITHIN, "then it is shown with the rest still arriving"),
+        row(
+            "prefetch",
+            "`true`",
+            "`true`, `false`",
+            "what agents used is fetched in its new version before they ask",
+        ),
+        of(
+            "prefetch_rate",
+            &PREFETCH_RATE,
+            |rate| quoted(&format!("{}/s", render_bytes(rate))),
+            "what fetching ahead takes while no agent reads; `\"0B/s\"` is no limit",
+        ),
+        time(
+            "grace",
+            &GRACE,
+            "how long agents that began with a generation get its files after the next is shown",
+        ),
+        time(
+            "alarm_after",
+            &ALARM_AFTER,
+            "unconfirmed by upstream for so long, a generation raises an alarm",
+        ),
+        span(
+            "stop_after",
+            "never",
+            &STOP_AFTER,
+            "… and is not offered any more, so that agents go elsewhere",
+        ),
     ]
 }
 

@@ -27,6 +27,15 @@ pub(super) const REPOSITORY: Keys = Keys {
         "stall_timeout",
         "min_rate",
         "redirect_hosts",
+        "check_every",
+        "prepare",
+        "prepare_within",
+        "prefetch",
+        "prefetch_rate",
+        "grace",
+        "alarm_after",
+        "stop_after",
+        "checksums",
     ],
     later: &[],
 };
@@ -64,7 +73,7 @@ pub(super) fn repositories(root: &Section<'_>, cache_dir: &Path) -> Vec<Reposito
 fn read(section: &Section<'_>) -> Read {
     let preset = preset(section);
     let directory = section.path("directory");
-    let source = source(section, directory.as_ref());
+    let source = source(section, directory.as_ref(), preset.unwrap_or(Preset::Generic));
     let query = [("refuse", QueryMode::Refuse), ("key", QueryMode::Key), ("drop", QueryMode::Drop)];
     let rules = section.sections("rule", "[[repository.rule]]", &rules::RULE);
     if rules.len() > RULES {
@@ -142,7 +151,7 @@ fn preset(section: &Section<'_>) -> Option<Preset> {
     section.word("preset", &[("generic", Preset::Generic)]).map(|at| at.value)
 }
 
-fn source(section: &Section<'_>, directory: Option<&At<PathBuf>>) -> Option<Source> {
+fn source(section: &Section<'_>, directory: Option<&At<PathBuf>>, preset: Preset) -> Option<Source> {
     const HELP: &str = "a repository comes from a directory (this node is its master) or from upstreams";
     match (section.key_span("directory"), section.key_span("upstreams")) {
         (Some(first), Some(second)) => {
@@ -163,7 +172,7 @@ fn source(section: &Section<'_>, directory: Option<&At<PathBuf>>) -> Option<Sour
             files::check_directory(section.cx, directory);
             Some(Source::Directory(directory.value.clone()))
         }
-        (None, Some(_)) => upstreams::upstreams(section).map(|it| Source::Upstreams(Box::new(it))),
+        (None, Some(_)) => upstreams::upstreams(section, preset).map(|it| Source::Upstreams(Box::new(it))),
     }
 }
 

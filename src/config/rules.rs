@@ -73,6 +73,17 @@ fn pattern(section: &Section<'_>) -> Option<At<(String, GlobMatcher)>> {
     }
 }
 
+/// Reports a text that is no glob below the repository's path.
+pub(super) fn check_glob(cx: &Context<'_>, key: &str, text: &At<&str>) {
+    if text.value.is_empty() || text.value.starts_with('/') {
+        let message = format!("`{key}` is relative to the repository's path");
+        cx.report(Diagnostic::error(Code::BadValue, text.span.clone(), message));
+    } else if let Err(error) = GlobBuilder::new(text.value).literal_separator(true).build() {
+        let message = format!("`{key}` is not a glob: {}", error.kind());
+        cx.report(Diagnostic::error(Code::BadValue, text.span.clone(), message));
+    }
+}
+
 /// The first rule that matches wins, so one behind a wider one never does. Certain for equal patterns, for
 /// patterns without wildcards and behind a match-all; overlaps of two globs are not judged.
 fn warn_hidden(cx: &Context<'_>, earlier: &[At<(String, GlobMatcher)>], later: &At<(String, GlobMatcher)>) {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::TlsFiles;
 use super::address::{has_user_info, parse_upstream_url};
-use super::checked::{UpstreamConfig, UpstreamsConfig};
+use super::catalogue;
+use super::checked::{Preset, UpstreamConfig, UpstreamsConfig};
 use super::diagnostic::{Code, Diagnostic};
 use super::files::{self, IDENTITY};
 use super::node::{host_and_port, too_many};
@@ -63,7 +64,7 @@ const OWNED: [&str; 30] = [
 
 /// Notes keys that have no effect on a directory.
 pub(super) fn warn_without(section: &Section<'_>) {
-    for key in FETCHING {
+    for key in FETCHING.into_iter().chain(catalogue::CATALOGUE) {
         if let Some(span) = section.key_span(key) {
             let message = format!("`{key}` has no effect on a directory");
             section.cx.report(Diagnostic::warning(Code::NoEffect, span, message));
@@ -72,7 +73,7 @@ pub(super) fn warn_without(section: &Section<'_>) {
 }
 
 /// The sources and how they are used.
-pub(super) fn upstreams(section: &Section<'_>) -> Option<UpstreamsConfig> {
+pub(super) fn upstreams(section: &Section<'_>, preset: Preset) -> Option<UpstreamsConfig> {
     let sources = sources(section);
     let (ca, client_cert) = trust(section, &sources);
     let redirect_hosts = section.texts("redirect_hosts");
@@ -88,6 +89,7 @@ pub(super) fn upstreams(section: &Section<'_>) -> Option<UpstreamsConfig> {
         first_byte_timeout: section.duration_or("first_byte_timeout", &FIRST_BYTE_TIMEOUT),
         stall_timeout: section.duration_or("stall_timeout", &STALL_TIMEOUT),
         min_rate: section.rate_or("min_rate", &MIN_RATE),
+        catalogue: catalogue::catalogue(section, preset),
         sources: sources.into_iter().map(|(source, _)| source.value).collect(),
     };
     (!config.sources.is_empty()).then_some(config)

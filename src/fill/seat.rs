@@ -55,6 +55,12 @@ impl Seat {
         poll_fn(|cx| self.fill.poll_outcome(&mut place, cx)).await
     }
 
+    /// Waits until the fill is over, however it ends.
+    pub async fn settled(&self) -> Settled {
+        let mut place = Place::default();
+        poll_fn(|cx| self.fill.poll_settled(&mut place, cx)).await
+    }
+
     /// Reads the arriving body from `start` to `end` (exclusive; `None` is the end of the body).
     pub fn read(self, start: u64, end: Option<u64>) -> Follow {
         Follow::new(self, start, end)

@@ -249,6 +249,16 @@ impl Fill {
         )
     }
 
+    /// How the fill ended, once it has.
+    pub(super) fn poll_settled(&self, place: &mut Place, cx: &Context<'_>) -> Poll<Settled> {
+        let mut state = self.state.lock();
+        if let Phase::Settled(settled, _) = &state.phase {
+            return Poll::Ready(settled.clone());
+        }
+        state.register(place, cx);
+        Poll::Pending
+    }
+
     /// Bytes at `at`, if they are here; else the caller is woken when there is news. `until` is the end of
     /// what the reader wants, for a lane of its own when that lies far ahead.
     pub(super) fn poll_bytes(

@@ -4,6 +4,7 @@
 //! started with ([`Plane::publish`] swaps them) and holds no lock while it waits for anybody.
 
 mod answer;
+mod catalogue;
 pub mod directory;
 mod meter;
 mod refuse;

@@ -70,8 +70,8 @@ pub(super) fn not_here() -> Reply {
 }
 
 /// Something of ours does not work at the moment.
-pub(super) fn try_again(text: &'static str) -> Reply {
-    let mut reply = plain(StatusCode::SERVICE_UNAVAILABLE, text, "unreadable");
+pub(super) fn try_again(text: &'static str, verdict: &'static str) -> Reply {
+    let mut reply = plain(StatusCode::SERVICE_UNAVAILABLE, text, verdict);
     reply.headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
     reply
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::directory::Directory;
 use crate::fill::Origin;
 use crate::repository::rules::{Effective, Rules};
+use crate::stage::Catalogues;
 use crate::telemetry::{RepositoryMetrics, RouteMetrics};
 
 /// A repository as the data plane serves it.
@@ -33,7 +34,12 @@ pub enum Kind {
         rules: Rules,
     },
     /// Upstream.
-    Upstreams(Arc<Origin>),
+    Upstreams {
+        /// Where it is, and what is here of it.
+        origin: Arc<Origin>,
+        /// What it publishes, where its kind has catalogues.
+        catalogues: Option<Arc<Catalogues>>,
+    },
 }
 
 /// What a query string on a request means.
@@ -57,7 +63,7 @@ impl Repository {
     pub fn effective(&self, path: &str) -> &Effective {
         match &self.kind {
             Kind::Directory { rules, .. } => rules.effective(path),
-            Kind::Upstreams(origin) => origin.supply.rules.effective(path),
+            Kind::Upstreams { origin, .. } => origin.supply.rules.effective(path),
         }
     }
 

@@ -14,7 +14,7 @@ use super::answer::{Answer, Source};
 use super::directory::{Directory, DirectoryError};
 use super::meter::Meter;
 use super::represent::{Send, Whole, represent};
-use super::{Ids, Kind, Plane, QueryMode, Repository, refuse, wait};
+use super::{Ids, Kind, Plane, QueryMode, Repository, catalogue, refuse, wait};
 use crate::base::clock::Timestamp;
 use crate::cache::verdict::{Known, ttl_seconds};
 use crate::cache::{Entry, Key, Moment};
@@ -25,6 +25,7 @@ use crate::protocol::headers::loop_tokens;
 use crate::protocol::request::{Admitted, Door, Wants, check_request, must_close};
 use crate::protocol::target::decode_path;
 use crate::protocol::validators::{EntityTag, Validators, render_date};
+use crate::repository::expectation::Expectation;
 use crate::repository::rules::{Effective, STALE_IF_ERROR};
 use crate::server::Peer;
 use crate::telemetry::CacheResult;
@@ -34,8 +35,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
 /// A request that came through the door, for one repository.
+#[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
     pub(super) plane: &'a Arc<Plane>,
+    pub(super) peer: &'a Peer,
     pub(super) repository: &'a Arc<Repository>,
     pub(super) method: &'a Method,
     pub(super) headers: &'a HeaderMap,
@@ -48,7 +51,19 @@ pub(super) struct Asked<'a> {
     /// The query, where it is part of the name.
     pub(super) query: Option<&'a str>,
     pub(super) effective: &'a Effective,
+    /// What is known beforehand about the file.
+    pub(super) target: Option<&'a Target>,
     pub(super) now: Timestamp,
+}
+
+/// A file whose content is known before it is fetched.
+pub(super) struct Target {
+    pub(super) key: Key,
+    /// What upstream is asked for, below its base.
+    pub(super) path: Box<str>,
+    pub(super) expect: Arc<Expectation>,
+    /// The generation to ask an upstream node for.
+    pub(super) generation: Option<HeaderValue>,
 }
 
 /// An answer before it is one.
@@ -92,7 +107,7 @@ pub(super) async fn serve(
                 Some(repository) => {
                     drop(routes);
                     meter.of(&repository);
-                    enter(plane, &repository, (&parts, wants), (target.path(), target.query())).await
+                    enter(plane, (&repository, peer), (&parts, wants), (target.path(), target.query())).await
                 }
             }
         }
@@ -134,7 +149,7 @@ pub(super) async fn serve(
 /// wait for, and HTTP/2 moves it several times per request.
 async fn enter(
     plane: &Arc<Plane>,
-    repository: &Arc<Repository>,
+    (repository, peer): (&Arc<Repository>, &Peer),
     (parts, wants): (&http::request::Parts, Wants),
     (path, query): (&str, Option<&str>),
 ) -> Reply {
@@ -146,6 +161,7 @@ async fn enter(
     let below = repository.path_of(path).unwrap_or_default();
     let asked = Asked {
         plane,
+        peer,
         repository,
         method: &parts.method,
         headers: &parts.headers,
@@ -154,10 +170,17 @@ async fn enter(
         below,
         query,
         effective: repository.effective(below),
+        target: None,
         now: plane.clock.now(),
     };
     match &repository.kind {
-        Kind::Upstreams(origin) => match wait::hot(&asked, origin) {
+        Kind::Upstreams { origin, catalogues: Some(catalogues) } => {
+            match catalogue::hot(&asked, origin, catalogues) {
+                Some(reply) => reply,
+                None => Box::pin(catalogue::serve(&asked, origin, catalogues)).await,
+            }
+        }
+        Kind::Upstreams { origin, catalogues: None } => match wait::hot(&asked, origin) {
             Some(reply) => reply,
             None => Box::pin(wait::cached(&asked, origin)).await,
         },
@@ -217,7 +240,7 @@ async fn from_directory(asked: &Asked<'_>, directory: &Directory) -> Reply {
         Err(DirectoryError::NotFound | DirectoryError::Denied) => return refuse::not_here(),
         Err(error) => {
             tracing::error!(repository = asked.repository.name, path = asked.path, %error, "a file cannot be served");
-            return refuse::try_again("the file cannot be read at the moment");
+            return refuse::try_again("the file cannot be read at the moment", "unreadable");
         }
     };
     let mut headers = HeaderMap::with_capacity(16);
@@ -278,12 +301,16 @@ fn cache_control(effective: &Effective) -> HeaderValue {
 
 /// The key of what is asked for.
 pub(super) fn key_of(asked: &Asked<'_>) -> Key {
-    Key::new(&asked.repository.name, asked.path, asked.query)
+    match asked.target {
+        Some(target) => target.key.clone(),
+        None => Key::new(&asked.repository.name, asked.path, asked.query),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repository::expectation::Expectation;
     use crate::repository::rules::{Rule, Rules};
 
     #[test]

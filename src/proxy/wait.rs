@@ -17,6 +17,7 @@ use crate::cache::{Entry, Key};
 use crate::fill::{Cause, Direct, Job, Opened, Origin, Outcome, Seat, Settled};
 use crate::protocol::cache_status::{CacheStatus, Fwd};
 use crate::protocol::headers::loop_tokens;
+use crate::stage::GENERATION;
 use crate::telemetry::CacheResult;
 
 /// Bytes of a forwarded header's value; a longer one counts as absent, so that nobody makes a variant of a novel.
@@ -278,7 +279,7 @@ fn upstream_state(origin: &Origin, asked: &Asked<'_>) -> UpstreamState {
     }
 }
 
-fn hit<'a>(asked: &Asked<'a>, reason: Reason) -> CacheStatus<'a> {
+pub(super) fn hit<'a>(asked: &Asked<'a>, reason: Reason) -> CacheStatus<'a> {
     let detail = (reason != Reason::Hit).then_some(reason.as_str());
     CacheStatus { node: &asked.plane.options.node, hit: true, detail, ..CacheStatus::default() }
 }
@@ -328,7 +329,7 @@ fn job(
     let stale = stale.filter(|entry| !entry.prepared().is_negative() && entry.prepared().can_revalidate());
     Job {
         key,
-        path: asked.below.to_owned(),
+        path: asked.target.map_or(asked.below, |target| &target.path).to_owned(),
         query: asked.query.map(str::to_owned),
         forwarded: forwarded.clone(),
         supply: Arc::clone(&origin.supply),
@@ -337,6 +338,16 @@ fn job(
         seen,
         wanted,
         loop_tokens: loop_tokens(asked.headers).into_iter().map(str::to_owned).collect(),
+        expect: asked.target.map(|target| Arc::clone(&target.expect)),
+        only: None,
+        ask_headers: asked
+            .target
+            .and_then(|it| it.generation.clone())
+            .map(|id| (GENERATION, id))
+            .into_iter()
+            .collect(),
+        pinned: asked.target.is_some_and(|target| target.generation.is_some()),
+        pace: None,
     }
 }
 

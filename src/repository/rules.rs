@@ -66,6 +66,18 @@ impl Default for Effective {
 }
 
 impl Effective {
+    /// For what can never change.
+    pub const fn immutable() -> Self {
+        Self {
+            fresh_for: None,
+            stale_while_revalidate: None,
+            stale_if_error: None,
+            immutable: Some(true),
+            negative_for: Duration::ZERO,
+            revalidate_at_most: REVALIDATE_AT_MOST,
+        }
+    }
+
     fn of(rule: &Rule) -> Self {
         Self {
             fresh_for: rule.fresh_for,
@@ -189,6 +201,35 @@ impl Rules {
         let mut matches = Vec::new();
         self.globs.matches_into(path.strip_prefix('/').unwrap_or(path), &mut matches);
         matches.iter().min().and_then(|&first| self.rules.get(first)).unwrap_or(&self.otherwise)
+    }
+}
+
+/// Globs without rules, written as the patterns of rules are.
+#[derive(Debug, Default)]
+pub struct Patterns(GlobSet);
+
+impl Patterns {
+    /// Compiles globs.
+    ///
+    /// # Errors
+    /// The first one that cannot be used.
+    pub fn compile(patterns: &[String]) -> Result<Self, RuleError> {
+        let mut globs = GlobSetBuilder::new();
+        for (index, pattern) in patterns.iter().enumerate() {
+            let refuse = |reason: String| RuleError { index, pattern: pattern.clone(), reason };
+            globs.add(compile_pattern(pattern).map_err(refuse)?);
+        }
+        let broken = |error: globset::Error| RuleError {
+            index: 0,
+            pattern: String::new(),
+            reason: error.kind().to_string(),
+        };
+        globs.build().map(Self).map_err(broken)
+    }
+
+    /// Whether one of them matches `path`, the canonical path of the URL without its leading slash.
+    pub fn matches(&self, path: &str) -> bool {
+        if path.contains('%') { self.0.is_match(decode_path(path)) } else { self.0.is_match(path) }
     }
 }
 

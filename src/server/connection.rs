@@ -8,6 +8,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use hyper::body::Incoming;
@@ -46,6 +47,12 @@ pub(super) struct Entrance {
     pub(super) tls: Option<Tls>,
 }
 
+/// A number for a connection.
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Serves a connection until it ends. The place is given back when everything else of it is gone.
 pub(super) async fn serve<S: Service>(
     house: Arc<House<S>>,
@@ -56,7 +63,8 @@ pub(super) async fn serve<S: Service>(
 ) {
     let pace = Arc::clone(&place.pace);
     let socket = Watched::new(tcp, Arc::clone(&pace));
-    let mut peer = Peer { address, secure: false, sni: None, listener: entrance.name };
+    let mut peer =
+        Peer { address, secure: false, sni: None, connection: next_number(), listener: entrance.name };
     let Some(tls) = entrance.tls else {
         return serve_http1(&house, Box::new(socket), peer, pace).await;
     };

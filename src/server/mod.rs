@@ -44,6 +44,8 @@ pub struct Peer {
     pub secure: bool,
     /// The server name it asked for in TLS, lower case.
     pub sni: Option<String>,
+    /// A number that no other connection of this process has.
+    pub connection: u64,
     /// The name of the listener it came through.
     pub listener: &'static str,
 }

@@ -16,11 +16,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::catalogues::{CatalogueMetrics, Families};
 use super::exposition::Exposition;
 use super::histogram::Durations;
 use crate::base::clock::Timestamp;
 
-type Labels = Vec<(&'static str, String)>;
+pub(super) type Labels = Vec<(&'static str, String)>;
 
 /// Statuses with a series of their own; any other is counted as `other`, so that an upstream cannot make series.
 const CODES: [u16; 24] = [
@@ -33,6 +34,10 @@ const CODES: [u16; 24] = [
 pub struct Count(Counter);
 
 impl Count {
+    pub(super) fn of(family: &Family<Labels, Counter>, labels: &Labels) -> Self {
+        Self(family.get_or_create_owned(labels))
+    }
+
     /// One more.
     pub fn inc(&self) {
         self.0.inc();
@@ -59,6 +64,10 @@ impl Count {
 pub struct Level(Gauge);
 
 impl Level {
+    pub(super) fn of(family: &Family<Labels, Gauge>, labels: &Labels) -> Self {
+        Self(family.get_or_create_owned(labels))
+    }
+
     /// The value now.
     pub fn set(&self, value: u64) {
         self.0.set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -285,6 +294,7 @@ pub struct Metrics {
     upstream_up: Family<Labels, Gauge>,
     upstream_lies: Family<Labels, Counter>,
     certificate_expiry: Family<Labels, Gauge>,
+    catalogues: Families,
     registry: Registry,
     refreshes: Mutex<Vec<Refresh>>,
 }
@@ -317,12 +327,14 @@ impl Metrics {
             upstream_up: Family::default(),
             upstream_lies: Family::default(),
             certificate_expiry: Family::default(),
+            catalogues: Families::default(),
             registry: Registry::with_prefix("waypost"),
             refreshes: Mutex::default(),
         };
         metrics.register_node(version);
         metrics.register_cache();
         metrics.register_upstreams();
+        metrics.catalogues.register(&mut metrics.registry);
         metrics
     }
 
@@ -395,6 +407,11 @@ impl Metrics {
             "Replies refused because they cannot be true",
             self.upstream_lies.clone(),
         );
+    }
+
+    /// The metrics of a repository's catalogues; make them once.
+    pub fn catalogues(&self, repository: &str) -> CatalogueMetrics {
+        self.catalogues.of(repository)
     }
 
     /// The counts of a repository; make them once. All series are there from the start, at zero.

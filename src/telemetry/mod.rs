@@ -5,12 +5,14 @@
 
 mod access_log;
 mod calendar;
+mod catalogues;
 mod exposition;
 mod histogram;
 mod metrics;
 mod tracing_setup;
 
 pub use access_log::{AccessFormat, AccessLog, AccessRecord};
+pub use catalogues::CatalogueMetrics;
 pub use exposition::Exposition;
 pub use metrics::{
     CacheResult, Count, Level, Metrics, Reasons, RepositoryMetrics, RouteMetrics, UpstreamMetrics,

@@ -16,4 +16,5 @@ pub mod node;
 pub mod origin;
 pub mod pki;
 pub mod process;
+pub mod publisher;
 pub mod script;

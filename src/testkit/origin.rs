@@ -100,6 +100,11 @@ impl Origin {
         self.state.scripts.lock().insert(path.to_owned(), script);
     }
 
+    /// Takes the script of `path` away: it is 404 from now on.
+    pub fn unset(&self, path: &str) {
+        self.state.scripts.lock().remove(path);
+    }
+
     /// Bytes a second that all bodies share; 0 is without limit.
     pub fn set_rate(&self, rate: u64) {
         self.state.link.set_rate(rate);
@@ -299,7 +304,10 @@ async fn send_body(
         state.link.pass(next - at).await;
         own_link.pass(next - at).await;
         let len = usize::try_from(next - at).unwrap_or(0);
-        let bytes = content::piece(script.seed, at, len);
+        let bytes = match &script.text {
+            Some(text) => text.slice(at as usize..at as usize + len),
+            None => content::piece(script.seed, at, len),
+        };
         if script.framing == Framing::Chunked {
             io.write_all(format!("{len:x}\r\n").as_bytes()).await?;
         }

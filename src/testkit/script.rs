@@ -16,6 +16,8 @@ pub struct Script {
     pub seed: u64,
     /// Bytes of the body.
     pub length: u64,
+    /// The body itself, in the place of `seed`; `length` is its length.
+    pub text: Option<Bytes>,
     /// How the body's end is told.
     pub framing: Framing,
     /// `ETag`, with its quotes.
@@ -47,6 +49,7 @@ impl Default for Script {
             headers: Vec::new(),
             seed: 1,
             length: 1_000,
+            text: None,
             framing: Framing::Length,
             etag: Some("\"v1\"".to_owned()),
             last_modified: None,
@@ -66,6 +69,13 @@ impl Script {
     /// A well-behaved file.
     pub fn file(seed: u64, length: u64) -> Self {
         Self { seed, length, ..Self::default() }
+    }
+
+    /// A well-behaved file with these bytes; its ETag is made of them.
+    pub fn text(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let etag = format!("\"{}\"", &crate::base::digest::Digest::of(&bytes).to_string()[..16]);
+        Self { length: bytes.len() as u64, text: Some(bytes), etag: Some(etag), ..Self::default() }
     }
 
     /// A status without a body, and header fields.

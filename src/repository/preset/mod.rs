@@ -58,10 +58,21 @@ pub trait Preset: fmt::Debug + Send + Sync {
         None
     }
 
+    /// The version that the delta `path` leads to, in the order of [`Version::order`], where the name says so.
+    fn version_of_delta(&self, _path: &str) -> Option<u64> {
+        None
+    }
+
     /// The deltas that lead from one version of `root`'s catalogue to another, oldest first, where the names follow
     /// from the versions alone.
     fn deltas_between(&self, _root: &str, _from: &Version, _to: &Version) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What an agent that asks for the root is told while there is nothing to offer (media type and body), where its kind
+    /// has a word for that.
+    fn not_offered(&self) -> Option<(&'static str, &'static str)> {
+        None
     }
 
     /// The payload that is fetched whole instead of the delta `path`, where the names say so.

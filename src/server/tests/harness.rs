@@ -114,7 +114,7 @@ impl Service for Script {
             "/broken-open" => Told::Broken { parts: 0, sized: false },
             "/hang" => std::future::pending().await,
             "/peer" => {
-                let Peer { address, secure, sni, listener } = &**peer;
+                let Peer { address, secure, sni, listener, .. } = &**peer;
                 Told::Text(Some(format!("{} {secure} {sni:?} {listener}", address.ip()).into()))
             }
             _ if path.starts_with("/zeros/") => Told::Text(Some(vec![0; number()].into())),

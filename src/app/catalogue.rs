@@ -1,0 +1,77 @@
+//! From what a repository says about its catalogues to the part that watches them.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::build::own_rules;
+use super::events::CatalogueEvents;
+use crate::base::clock::Clock;
+use crate::config::{
+    CatalogueConfig, CheckedConfig, PrepareConfig, Preset, RepositoryConfig, UpstreamsConfig,
+};
+use crate::fill::Origin;
+use crate::repository::preset;
+use crate::repository::rules::{Patterns, Rules};
+use crate::stage::{Catalogues, Options, Prepare};
+use crate::telemetry::Metrics;
+
+/// What a kind of repository is.
+pub(super) fn preset_of(preset: Preset) -> Option<&'static dyn preset::Preset> {
+    match preset {
+        Preset::Generic => None,
+    }
+}
+
+/// The catalogues of a repository, where its kind has some.
+pub(super) fn build_catalogues(
+    config: &CheckedConfig,
+    (repository, upstreams): (&RepositoryConfig, &UpstreamsConfig),
+    origin: &Arc<Origin>,
+    metrics: &Metrics,
+    clock: &Clock,
+) -> anyhow::Result<Option<Arc<Catalogues>>> {
+    let kind = preset_of(repository.preset);
+    let Some((watched, kind)) = upstreams.catalogue.as_ref().zip(kind) else { return Ok(None) };
+    let options =
+        options(config, repository, watched).with_context(|| format!("repository {}", repository.name))?;
+    let counts = metrics.catalogues(&repository.name);
+    let events = Box::new(CatalogueEvents(counts.clone()));
+    let catalogues = Catalogues::new(options, kind, Arc::clone(origin), clock.clone(), events);
+    let watched = Arc::downgrade(&catalogues);
+    metrics.before_reading(move |_| {
+        let Some(catalogues) = watched.upgrade() else { return };
+        let status = catalogues.status();
+        let shown = || status.iter().filter_map(|it| it.generation.as_ref());
+        counts.timestamp.set(shown().map(|it| it.staged_at.0 / 1_000).max().unwrap_or(0));
+        counts.age.set(status.iter().map(|it| it.age.as_secs()).max().unwrap_or(0));
+        counts.alarm.set(u64::from(status.iter().any(|it| it.alarm)));
+    });
+    Ok(Some(catalogues))
+}
+
+fn options(
+    config: &CheckedConfig,
+    repository: &RepositoryConfig,
+    watched: &CatalogueConfig,
+) -> anyhow::Result<Options> {
+    let prepare = match &watched.prepare {
+        PrepareConfig::Nothing => Prepare::Nothing,
+        PrepareConfig::Deltas => Prepare::Deltas,
+        PrepareConfig::Used => Prepare::Used,
+        PrepareConfig::All => Prepare::All,
+        PrepareConfig::Matching(patterns) => Prepare::Matching(Patterns::compile(patterns)?),
+    };
+    Ok(Options {
+        check_every: watched.check_every,
+        prepare,
+        prepare_within: watched.prepare_within,
+        prefetch: watched.prefetch,
+        prefetch_rate: watched.prefetch_rate,
+        grace: watched.grace,
+        alarm_after: watched.alarm_after,
+        stop_after: watched.stop_after,
+        overrides: Rules::compile(own_rules(repository).collect())?,
+        ..Options::new(config.cache.dir.join("generations"))
+    })
+}
