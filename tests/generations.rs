@@ -1,6 +1,10 @@
 //! Catalogues: what agents see while their publisher does what publishers do.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test may stop at the first broken assumption")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test may stop at the first broken assumption"
+)]
 
 use std::time::Duration;
 
@@ -14,8 +18,10 @@ const MIB: usize = 1 << 20;
 
 fn plan(origins: &[&Origin]) -> Plan {
     let urls: Vec<String> = origins.iter().map(|origin| origin.url()).collect();
-    Plan::new(format!("[[repository]]\nname = \"dats\"\npath = \"/\"\npreset = \"epo\"\nupstreams = {urls:?}\n"))
-        .with("check_every = \"1s\"")
+    Plan::new(format!(
+        "[[repository]]\nname = \"dats\"\npath = \"/\"\npreset = \"epo\"\nupstreams = {urls:?}\n"
+    ))
+    .with("check_every = \"1s\"")
 }
 
 fn path(name: &str) -> String {
@@ -32,7 +38,12 @@ async fn scene(lines: &str) -> (Origin, TestNode) {
 
 fn version(answer: &Answer) -> u64 {
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
-    text.split("CatalogVersion=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a version").parse().unwrap()
+    text.split("CatalogVersion=\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .expect("a version")
+        .parse()
+        .unwrap()
 }
 
 async fn shows(node: &TestNode, number: u64) {
@@ -50,7 +61,10 @@ fn catalogue(status: &serde_json::Value) -> serde_json::Value {
 async fn the_first_request_waits_until_the_catalogue_is_understood() {
     let (origin, node) = scene("").await;
     let answer = node.get(&path("part0.bin"), &[]).await;
-    assert_eq!((answer.status, &answer.body), (200, &Edition::new(1, 2, 100_000).body(&format!("{CURRENT}part0.bin"))));
+    assert_eq!(
+        (answer.status, &answer.body),
+        (200, &Edition::new(1, 2, 100_000).body(&format!("{CURRENT}part0.bin")))
+    );
     assert_eq!(origin.counts(&format!("/{ROOT}")).requests, 2, "read, and looked at again when all was read");
     let root = node.get(&format!("/{ROOT}"), &[]).await;
     assert_eq!(version(&root), 1);
@@ -88,7 +102,7 @@ async fn a_new_edition_is_shown_with_what_agents_used_of_the_last_one_already_he
     assert_eq!(origin.counts(&path("part1.bin")).requests, 0, "nobody wanted it");
     for name in ["part0.bin", "avvdat-2.zip"] {
         let answer = node.get(&path(name), &[]).await;
-        assert_eq!((answer.status, answer.body), (200, next.body(&format!("{CURRENT}{name}"))));
+        assert_eq!((answer.status, &answer.body), (200, &next.body(&format!("{CURRENT}{name}"))));
         assert!(answer.header("cache-status").unwrap().contains("hit"), "{:?}", answer.headers);
     }
     assert_eq!(origin.counts(&path("part0.bin")).requests, before);
@@ -105,15 +119,26 @@ async fn who_began_with_an_edition_gets_all_of_it_while_others_get_the_next() {
     shows(&node, 2).await;
     for name in ["Replica.log", "avvdat.ini", "part0.bin", "part1.bin"] {
         let answer = old.get(&path(name), &agent).await.unwrap();
-        assert_eq!(answer.body, first.body(&format!("{CURRENT}{name}")), "{name} of the edition it began with");
+        assert_eq!(
+            answer.body,
+            first.body(&format!("{CURRENT}{name}")),
+            "{name} of the edition it began with"
+        );
         let mut again = node.client().await;
         let answer = again.get(&path(name), &agent).await.unwrap();
-        assert_eq!(answer.body, first.body(&format!("{CURRENT}{name}")), "{name} over a connection of its own");
+        assert_eq!(
+            answer.body,
+            first.body(&format!("{CURRENT}{name}")),
+            "{name} over a connection of its own"
+        );
         let answer = node.get(&path(name), &[("user-agent", "new/1")]).await;
         assert_eq!(answer.body, second.body(&format!("{CURRENT}{name}")), "{name} of the newest");
     }
     assert_eq!(version(&old.get(&format!("/{ROOT}"), &agent).await.unwrap()), 2, "it begins anew");
-    assert_eq!(old.get(&path("part0.bin"), &agent).await.unwrap().body, second.body(&format!("{CURRENT}part0.bin")));
+    assert_eq!(
+        old.get(&path("part0.bin"), &agent).await.unwrap().body,
+        second.body(&format!("{CURRENT}part0.bin"))
+    );
 }
 
 #[tokio::test]
@@ -145,7 +170,10 @@ async fn a_repository_that_is_being_replicated_keeps_its_last_edition() {
     let disabled = "<SiteStatus Status=\"Disabled\" CatalogVersion=\"2\"/>";
     origin.set(&format!("/{ROOT}"), Script::text(disabled));
     origin.unset(&path("part0.bin"));
-    eventually("it is noticed", async || catalogue(&node.status().await)["trouble"]["reason"] == "not-offered").await;
+    eventually("it is noticed", async || {
+        catalogue(&node.status().await)["trouble"]["reason"] == "not-offered"
+    })
+    .await;
     assert_eq!(version(&node.get(&format!("/{ROOT}"), &[]).await), 1);
 }
 
@@ -166,12 +194,20 @@ async fn a_catalogue_that_cannot_be_understood_never_replaces_one_that_was() {
     let log = format!("/{CURRENT}Replica.log");
     let next = Edition::new(2, 2, 100_000);
     next.publish(&origin, "/");
-    origin.set(&log, Script::text("[General]\r\nNumItems=1\r\n[ITEM_1]\r\nName=../../etc/passwd\r\nType=File\r\nSize=1\r\n"));
-    eventually("it is refused", async || catalogue(&node.status().await)["trouble"]["reason"] == "malformed").await;
+    origin.set(
+        &log,
+        Script::text(
+            "[General]\r\nNumItems=1\r\n[ITEM_1]\r\nName=../../etc/passwd\r\nType=File\r\nSize=1\r\n",
+        ),
+    );
+    eventually("it is refused", async || catalogue(&node.status().await)["trouble"]["reason"] == "malformed")
+        .await;
     let detail = catalogue(&node.status().await)["trouble"]["detail"].as_str().unwrap().to_owned();
     assert!(detail.contains("Replica.log") && detail.contains("line "), "{detail}");
     assert_eq!(version(&node.get(&format!("/{ROOT}"), &[]).await), 1);
-    assert!(node.metric("waypost_generations_refused_total{repository=\"dats\",reason=\"malformed\"}").await > 0);
+    assert!(
+        node.metric("waypost_generations_refused_total{repository=\"dats\",reason=\"malformed\"}").await > 0
+    );
     next.publish(&origin, "/");
     shows(&node, 2).await;
 }

@@ -13,7 +13,6 @@ use super::cause::Cause;
 use super::lane::{Course, Lane, Stop, note_progress};
 use super::open::place_at;
 use crate::base::limits::{BLOCK_BYTES, LANES};
-use crate::protocol::validators::resume_validator;
 
 /// The further lanes of one fill.
 #[derive(Default)]
@@ -28,7 +27,7 @@ impl Ahead {
     pub(super) fn open(&mut self, course: &Arc<Course>) {
         while self.lanes.try_join_next().is_some() {}
         for (at, until) in course.fill.take_wants() {
-            if self.lanes.len() + 1 >= LANES || resume_validator(&course.opened.prepared.origin).is_none() {
+            if self.lanes.len() + 1 >= LANES || !course.is_resumable() {
                 return;
             }
             let first = (at / BLOCK_BYTES) as usize;

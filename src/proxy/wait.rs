@@ -371,7 +371,7 @@ impl Drop for Waiting<'_> {
 /// The status of an error that an agent gets for a failed fill.
 pub(super) const fn status_of(cause: &Cause) -> StatusCode {
     match cause {
-        Cause::Overloaded | Cause::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Cause::Overloaded | Cause::Refused(_) | Cause::NotThere => StatusCode::SERVICE_UNAVAILABLE,
         Cause::UpstreamDown { .. } | Cause::Unreachable(_) => StatusCode::GATEWAY_TIMEOUT,
         Cause::Lied(_) | Cause::Broken(_) | Cause::Changed | Cause::Abandoned => StatusCode::BAD_GATEWAY,
         Cause::Internal => StatusCode::INTERNAL_SERVER_ERROR,

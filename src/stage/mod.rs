@@ -34,6 +34,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::base::clock::Clock;
+use crate::base::limits::BLOCK_BYTES;
 use crate::fill::{Origin, Pace};
 use crate::repository::preset::Preset;
 
@@ -107,7 +108,8 @@ impl Catalogues {
         events: Box<dyn Events>,
     ) -> Arc<Self> {
         let (queue, taken) = mpsc::channel(QUEUE);
-        let pace = (options.prefetch_rate > 0).then(|| Arc::new(Pace::new(options.prefetch_rate)));
+        let pace =
+            (options.prefetch_rate > 0).then(|| Arc::new(Pace::new(options.prefetch_rate, BLOCK_BYTES)));
         Arc::new_cyclic(|this| Self {
             options,
             preset,
