@@ -176,7 +176,7 @@ fn open_access_log(config: &CheckedConfig) -> anyhow::Result<Option<AccessLog>> 
 
 /// The administrator's rules, and behind them those of the preset.
 fn compile_rules(repository: &RepositoryConfig) -> anyhow::Result<Rules> {
-    let preset = catalogue::preset_of(repository.preset);
+    let preset = catalogue::preset_of(repository);
     let ours = preset.map(|preset| preset.rules()).unwrap_or_default();
     Rules::compile(own_rules(repository).chain(ours).collect())
         .with_context(|| format!("repository {}", repository.name))

@@ -8,7 +8,7 @@ use super::build::own_rules;
 use super::events::CatalogueEvents;
 use crate::base::clock::Clock;
 use crate::config::{
-    CatalogueConfig, CheckedConfig, PrepareConfig, Preset, RepositoryConfig, UpstreamsConfig,
+    CatalogueConfig, CheckedConfig, PrepareConfig, Preset, RepositoryConfig, Source, UpstreamsConfig,
 };
 use crate::fill::Origin;
 use crate::repository::preset;
@@ -16,11 +16,13 @@ use crate::repository::rules::{Patterns, Rules};
 use crate::stage::{Catalogues, Options, Prepare};
 use crate::telemetry::Metrics;
 
-/// What a kind of repository is.
-pub(super) fn preset_of(preset: Preset) -> Option<&'static dyn preset::Preset> {
-    match preset {
-        Preset::Generic => None,
-    }
+/// What kind of repository this is; `None` where nothing is known about its names.
+pub(super) fn preset_of(repository: &RepositoryConfig) -> Option<&'static dyn preset::Preset> {
+    let watched = match &repository.source {
+        Source::Upstreams(upstreams) => upstreams.catalogue.is_some(),
+        Source::Directory(_) => repository.preset != Preset::Generic,
+    };
+    watched.then(|| preset::preset_named(repository.preset.as_str())).flatten()
 }
 
 /// The catalogues of a repository, where its kind has some.
@@ -31,7 +33,7 @@ pub(super) fn build_catalogues(
     metrics: &Metrics,
     clock: &Clock,
 ) -> anyhow::Result<Option<Arc<Catalogues>>> {
-    let kind = preset_of(repository.preset);
+    let kind = preset_of(repository);
     let Some((watched, kind)) = upstreams.catalogue.as_ref().zip(kind) else { return Ok(None) };
     let options =
         options(config, repository, watched).with_context(|| format!("repository {}", repository.name))?;

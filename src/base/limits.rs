@@ -112,3 +112,24 @@ pub const USED_FILES: usize = 20_000;
 
 /// Files fetched ahead for one generation.
 pub const AHEAD_FILES: usize = 20_000;
+
+/// Bytes of one line of a catalogue. The longest in Debian, a list of what a package provides, has 30 KB.
+pub const CATALOGUE_LINE_BYTES: usize = 256 << 10;
+
+/// Catalogue files of one generation that must all be read. An ePO tree has one a directory: a few hundred.
+pub const CATALOGUES: usize = 10_000;
+
+/// Folders below each other in a catalogue's names. An ePO tree has five.
+pub const CATALOGUE_DEPTH: usize = 16;
+
+/// Bytes of a `SiteStat.xml`. A real one has under 200.
+pub const SITE_STAT_BYTES: usize = 64 << 10;
+
+/// Files of one source package. Debian's most divided ones have 20.
+pub const SOURCE_FILES: usize = 256;
+
+/// Increments that are fetched ahead as one chain. Mirrors keep some 30; over a longer way clients take the whole file.
+pub const DELTAS: u64 = 64;
+
+/// KiB that unpacking one catalogue may use: `xz -9` wants 65 MiB, and nobody publishes with more.
+pub const UNPACK_MEMORY_KIB: u32 = 96 << 10;

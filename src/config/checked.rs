@@ -125,6 +125,27 @@ pub struct RepositoryConfig {
 pub enum Preset {
     /// Files under a URL; nothing is known about their names.
     Generic,
+    /// A master, handler or distributed repository of ePO.
+    Epo,
+    /// ClamAV's databases and their increments.
+    ClamAv,
+    /// Archives of Debian packages.
+    Apt,
+}
+
+impl Preset {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Generic, Self::Epo, Self::ClamAv, Self::Apt];
+
+    /// Its word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Generic => "generic",
+            Self::Epo => "epo",
+            Self::ClamAv => "clamav",
+            Self::Apt => "apt",
+        }
+    }
 }
 
 /// Where a repository's files come from.

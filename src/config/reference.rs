@@ -161,7 +161,12 @@ fn repositories() -> Vec<Row> {
             "starts and ends with `/`",
             "URL prefix; the longest that matches wins",
         ),
-        row("preset", "`\"generic\"`", "`\"generic\"`", "what kind of repository it is"),
+        row(
+            "preset",
+            "`\"generic\"`",
+            "`\"generic\"`, `\"epo\"`, `\"clamav\"`, `\"apt\"`",
+            "what kind of repository it is",
+        ),
         row("directory", "none", "a directory", "files come from here: this node is the master"),
         row("upstreams", "none", &upstreams, "files come from there; this or `directory`"),
         row(

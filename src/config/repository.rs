@@ -136,19 +136,10 @@ fn path(section: &Section<'_>) -> Option<At<String>> {
 }
 
 fn preset(section: &Section<'_>) -> Option<Preset> {
-    const LATER: [&str; 3] = ["epo", "clamav", "apt"];
-    let Some(text) = section.text("preset") else {
-        return (!section.has("preset")).then_some(Preset::Generic);
-    };
-    if LATER.contains(&text.value) {
-        let message = format!("preset \"{}\" is not available yet in this release", text.value);
-        let found = Diagnostic::error(Code::NotAvailable, text.span, message);
-        section
-            .cx
-            .report(found.help("leave it out, or write preset = \"generic\" and rules for what changes"));
-        return None;
+    if !section.has("preset") {
+        return Some(Preset::Generic);
     }
-    section.word("preset", &[("generic", Preset::Generic)]).map(|at| at.value)
+    section.word("preset", &Preset::ALL.map(|preset| (preset.as_str(), preset))).map(|at| at.value)
 }
 
 fn source(section: &Section<'_>, directory: Option<&At<PathBuf>>, preset: Preset) -> Option<Source> {

@@ -310,7 +310,6 @@ pub(super) fn key_of(asked: &Asked<'_>) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repository::expectation::Expectation;
     use crate::repository::rules::{Rule, Rules};
 
     #[test]

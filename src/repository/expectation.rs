@@ -53,7 +53,57 @@ impl<'a> Proof<'a> {
     }
 }
 
+/// The digests that catalogues list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// SHA-256
+    Sha256,
+    /// SHA-512
+    Sha512,
+    /// SHA-1
+    Sha1,
+    /// MD5
+    Md5,
+}
+
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Sha256, Self::Sha512, Self::Sha1, Self::Md5];
+}
+
 impl Expectation {
+    /// One digest, from its hexadecimal digits in either case; `None`: these are not as many as it has, or no digits.
+    pub fn digest(algorithm: Algorithm, hex: &str) -> Option<Self> {
+        let mut it = Self::default();
+        match algorithm {
+            Algorithm::Sha256 => it.sha256 = Some(Digest(unhex(hex)?)),
+            Algorithm::Sha512 => it.sha512 = Some(Box::new(unhex(hex)?)),
+            Algorithm::Sha1 => it.sha1 = Some(unhex(hex)?),
+            Algorithm::Md5 => it.md5 = Some(unhex(hex)?),
+        }
+        Some(it)
+    }
+
+    /// The hexadecimal digits of one digest in lower case, where it is listed.
+    pub fn hex(&self, algorithm: Algorithm) -> Option<String> {
+        let bytes: &[u8] = match algorithm {
+            Algorithm::Sha256 => &self.sha256.as_ref()?.0,
+            Algorithm::Sha512 => self.sha512.as_deref()?,
+            Algorithm::Sha1 => self.sha1.as_ref()?,
+            Algorithm::Md5 => self.md5.as_ref()?,
+        };
+        let mut text = String::with_capacity(2 * bytes.len());
+        push_hex(&mut text, bytes);
+        Some(text)
+    }
+
+    /// The same with a length.
+    #[must_use]
+    pub fn of_length(mut self, length: u64) -> Self {
+        self.length = Some(length);
+        self
+    }
+
     /// A length and a SHA-256.
     pub const fn exactly(length: u64, sha256: Digest) -> Self {
         Self { length: Some(length), sha256: Some(sha256), sha512: None, sha1: None, md5: None }
@@ -105,13 +155,31 @@ impl Expectation {
         let mut word = String::with_capacity(name.len() + 1 + 2 * bytes.len());
         word.push_str(name);
         word.push('-');
-        for byte in bytes {
-            for nibble in [byte >> 4, byte & 15] {
-                word.push(char::from_digit(nibble.into(), 16).unwrap_or('0'));
-            }
-        }
+        push_hex(&mut word, bytes);
         Some(word)
     }
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(nibble.into(), 16).unwrap_or('0'));
+        }
+    }
+}
+
+fn unhex<const N: usize>(hex: &str) -> Option<[u8; N]> {
+    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    let mut out = [0; N];
+    for (to, pair) in out.iter_mut().zip(pairs) {
+        for &digit in pair {
+            *to = *to << 4 | u8::try_from(char::from(digit).to_digit(16)?).ok()?;
+        }
+    }
+    Some(out)
 }
 
 #[cfg(test)]
@@ -126,6 +194,20 @@ mod tests {
         let strong = Expectation { sha256: Some(Digest([3; 32])), ..weak };
         assert_eq!(strong.proof(), Some(Proof::Sha256(&Digest([3; 32]))));
         assert_eq!(Expectation { length: Some(3), ..Expectation::default() }.word(), None);
+    }
+
+    #[test]
+    fn a_digest_is_its_digits() {
+        for (algorithm, digits) in Algorithm::ALL.into_iter().zip([64, 128, 40, 32]) {
+            let hex = "aF09".repeat(digits / 4);
+            let expectation = Expectation::digest(algorithm, &hex).unwrap();
+            assert_eq!(expectation.hex(algorithm).unwrap(), hex.to_lowercase());
+            assert!(expectation.word().unwrap().ends_with(&hex.to_lowercase()));
+            for wrong in [&hex[1..], &hex[2..], &hex.replace('a', "g"), &hex.replace("aF", "é"), ""] {
+                assert_eq!(Expectation::digest(algorithm, wrong), None, "{wrong}");
+            }
+        }
+        assert_eq!(Expectation::default().hex(Algorithm::Md5), None);
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::expectation::Expectation;
-use crate::base::limits::{LISTED_FILES, TARGET_BYTES};
+use crate::base::limits::{CATALOGUES, LISTED_FILES, TARGET_BYTES};
 use crate::protocol::target::is_canonical_below;
 
-/// What a listed file is to its generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a listed file is to its generation. In the order of what weighs more where a file is listed twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A catalogue file that names others: always staged, and read.
     Catalogue,
@@ -54,6 +54,8 @@ pub struct Listing {
     /// MD5 of the root's bytes from an offset on, where its own header has one (ClamAV).
     pub root_md5: Option<(u64, [u8; 16])>,
     files: HashMap<Box<str>, Listed>,
+    /// How many of them are [`Kind::Catalogue`].
+    catalogues: usize,
 }
 
 /// A catalogue that is not believed. It never becomes a generation.
@@ -90,28 +92,39 @@ impl std::error::Error for CatalogueError {}
 
 impl Default for Listing {
     fn default() -> Self {
-        Self { version: None, available: true, root_md5: None, files: HashMap::new() }
+        Self { version: None, available: true, root_md5: None, files: HashMap::new(), catalogues: 0 }
     }
 }
 
 impl Listing {
     /// Adds a file under `name` (its path as the preset folds it). Listed twice it is one file with everything that
-    /// was said about it.
+    /// was said about it; who requires it knows its spelling better than who says that it may be there.
     ///
     /// # Errors
-    /// One name too many, a path that is not canonical or leaves the repository, or two listings that contradict each
-    /// other; the caller adds the line.
+    /// One name or catalogue too many, a path that is not canonical or leaves the repository, or two listings that
+    /// contradict each other; the caller adds the line.
     pub fn add(&mut self, name: &str, listed: Listed) -> Result<(), String> {
         if listed.path.len() > TARGET_BYTES || !is_canonical_below(&listed.path) {
-            let shown: String = listed.path.chars().take(80).collect();
-            return Err(format!("`{}` is not a name within the repository", shown.escape_debug()));
+            return Err(format!("`{}` is not a name within the repository", shown(&listed.path)));
         }
         let full = self.files.len() >= LISTED_FILES;
-        match self.files.get_mut(name) {
+        let known = self.files.get_mut(name);
+        if listed.kind == Kind::Catalogue && known.as_ref().is_none_or(|it| it.kind != Kind::Catalogue) {
+            if self.catalogues >= CATALOGUES {
+                return Err(format!("it names more than {CATALOGUES} catalogue files"));
+            }
+            self.catalogues += 1;
+        }
+        match known {
             Some(known) if known.expectation.contradicts(&listed.expectation) => {
-                Err(format!("`{name}` is listed twice with different digests or sizes"))
+                Err(format!("`{}` is listed twice with different digests or sizes", shown(&listed.path)))
             }
             Some(known) => {
+                if known.optional && !listed.optional {
+                    known.path = listed.path;
+                    known.optional = false;
+                }
+                known.kind = known.kind.min(listed.kind);
                 let before = std::mem::take(&mut known.expectation);
                 known.expectation = before.and(listed.expectation);
                 Ok(())
@@ -145,6 +158,15 @@ impl Listing {
     }
 }
 
+/// A name for a message: short, and nothing in it that a terminal obeys.
+pub(super) fn shown(name: &str) -> String {
+    let mut text: String = name.chars().take(80).flat_map(char::escape_debug).collect();
+    if name.chars().nth(80).is_some() {
+        text.push('…');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +185,34 @@ mod tests {
         assert_eq!(listing.find("a").unwrap().expectation, Expectation::exactly(3, Digest([1; 32])));
         assert!(listing.add("a", file("A", Expectation::exactly(3, Digest([2; 32])))).is_err());
         assert_eq!(listing.len(), 1);
+    }
+
+    #[test]
+    fn who_requires_a_file_outweighs_who_expects_it() {
+        let mut listing = Listing::default();
+        let guess =
+            Listed { kind: Kind::Companion, optional: true, ..file("catalog.z", Expectation::default()) };
+        listing.add("catalog.z", guess.clone()).unwrap();
+        let known = Expectation::exactly(3, Digest([1; 32]));
+        listing.add("catalog.z", file("Catalog.z", known.clone())).unwrap();
+        listing.add("catalog.z", guess).unwrap();
+        let merged = Listed { kind: Kind::Companion, ..file("Catalog.z", known) };
+        assert_eq!(listing.find("catalog.z"), Some(&merged));
+    }
+
+    #[test]
+    fn catalogues_are_counted() {
+        let mut listing = Listing::default();
+        let catalogue = |at: usize| {
+            let path = format!("d{at}/Replica.log");
+            (path.clone(), Listed { kind: Kind::Catalogue, ..file(&path, Expectation::default()) })
+        };
+        for at in (0..CATALOGUES).chain(0..CATALOGUES) {
+            let (name, listed) = catalogue(at);
+            listing.add(&name, listed).unwrap();
+        }
+        let (name, listed) = catalogue(CATALOGUES);
+        assert!(listing.add(&name, listed).unwrap_err().contains("10000"));
     }
 
     #[test]

@@ -4,12 +4,33 @@
 //! never change. All paths are canonical, below the repository's, without a leading slash, percent-encoded as in the
 //! URL. Adding a preset is adding a file here.
 
+pub mod apt;
+pub mod clamav;
+pub mod epo;
+pub mod generic;
+mod names;
+mod text;
+
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use super::expectation::Expectation;
 use super::listing::{CatalogueError, Listing, Version};
 use super::rules::Rule;
+
+/// All of them, as the configuration names them.
+static PRESETS: [&dyn Preset; 4] = [&generic::Generic, &epo::Epo, &clamav::ClamAv, &apt::Apt];
+
+/// The preset of this name in the configuration.
+pub fn preset_named(name: &str) -> Option<&'static dyn Preset> {
+    PRESETS.into_iter().find(|preset| preset.name() == name)
+}
+
+/// The names of all presets.
+pub fn preset_names() -> impl Iterator<Item = &'static str> {
+    PRESETS.into_iter().map(Preset::name)
+}
 
 /// A kind of repository.
 pub trait Preset: fmt::Debug + Send + Sync {
@@ -78,5 +99,65 @@ pub trait Preset: fmt::Debug + Send + Sync {
     /// The payload that is fetched whole instead of the delta `path`, where the names say so.
     fn full_of(&self, _delta: &str) -> Option<String> {
         None
+    }
+}
+
+/// A rule for names that are replaced under their name: five minutes old is good enough (ePO's own handlers flush
+/// after up to 300), and older goes out for a while more as it is asked for again.
+fn mutable(pattern: impl Into<String>) -> Rule {
+    Rule {
+        pattern: pattern.into(),
+        fresh_for: Some(MUTABLE_FRESH_FOR),
+        stale_while_revalidate: Some(MUTABLE_FRESH_FOR),
+        ..Rule::default()
+    }
+}
+
+/// A rule for names that mean the same bytes for ever.
+fn immutable(pattern: impl Into<String>) -> Rule {
+    Rule { pattern: pattern.into(), immutable: Some(true), ..Rule::default() }
+}
+
+const MUTABLE_FRESH_FOR: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::repository::rules::Rules;
+
+    #[test]
+    fn every_preset_has_its_name_and_rules_that_compile() {
+        let names: Vec<&str> = preset_names().collect();
+        assert_eq!(names, ["generic", "epo", "clamav", "apt"]);
+        for name in names {
+            let preset = preset_named(name).unwrap();
+            assert_eq!(preset.name(), name);
+            Rules::compile(preset.rules()).unwrap();
+        }
+        assert!(preset_named("Epo").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn folding_is_done_once(text in "[a-zA-ZßÄäİ %+~;/.0-9]{1,24}") {
+            let Ok(path) = crate::protocol::target::path_of_name(&text) else { return Ok(()) };
+            for name in preset_names() {
+                let preset = preset_named(name).unwrap();
+                let once = preset.fold(&path).into_owned();
+                prop_assert_eq!(preset.fold(&once).into_owned(), once.clone());
+            }
+        }
+
+        #[test]
+        fn no_name_is_too_strange(path in "\\PC{0,40}") {
+            for name in preset_names() {
+                let preset = preset_named(name).unwrap();
+                let _ = (preset.fold(&path), preset.root_of(&path), preset.named_by_digest(&path));
+                let _ = (preset.is_catalogue(&path), preset.is_delta(&path), preset.next_delta(&path));
+                prop_assert!(preset.full_of(&path).is_none_or(|full| !preset.is_delta(&full)));
+            }
+        }
     }
 }
