@@ -32,7 +32,11 @@ fn path(name: &str) -> String {
 async fn scene(lines: &str) -> (Origin, TestNode) {
     let origin = Origin::start().await;
     Edition::new(1, 2, 100_000).publish(&origin, "/");
-    let node = Home::new().start(&plan(&[&origin]).with(lines)).await;
+    let plan = plan(&[&origin]).with(lines);
+    // A key stands only once.
+    let often = if lines.contains("check_every") { "check_every = \"1s\"" } else { "" };
+    let repositories = plan.repositories.replacen(often, "", usize::from(!often.is_empty()));
+    let node = Home::new().start(&Plan { repositories, ..plan }).await;
     (origin, node)
 }
 

@@ -42,9 +42,11 @@ impl Catalogues {
     /// What of `next` is worth having before agents ask. Nothing is known to be used of the first generation, so only
     /// what the administrator names is fetched then.
     pub(super) fn ahead(&self, root: &str, next: &Generation, current: Option<&Generation>) -> Ahead {
-        let used: Vec<Box<str>> = current.map(Generation::used).unwrap_or_default();
+        let used: HashSet<Box<str>> = current.map(Generation::used).unwrap_or_default().into_iter().collect();
         let shapes: HashSet<String> = used.iter().map(|name| shape(name)).collect();
-        let is_used = |name: &str| shapes.contains(&shape(name));
+        // A name that was there and that nobody wanted is not wanted now.
+        let is_new = |name: &str| current.is_some_and(|it| it.find(name).is_none());
+        let is_used = |name: &str| used.contains(name) || (is_new(name) && shapes.contains(&shape(name)));
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for (name, listed) in next.files() {
             let payload = matches!(listed.kind, Kind::File | Kind::Delta);
