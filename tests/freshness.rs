@@ -459,6 +459,22 @@ async fn only_if_cached_never_goes_upstream() {
     assert_eq!(scene.asked("/f"), 1);
 }
 
+/// A 404 with `no-store` was repeated to everybody for ten seconds.
+#[tokio::test]
+async fn not_found_that_may_not_be_stored_is_asked_each_time_unless_a_rule_says_how_long() {
+    let rules = "[[repository.rule]]\nmatch = \"said/**\"\nnegative_for = \"5s\"\n";
+    let scene = Scene::with(rules).await;
+    for (path, cache_control, asked) in
+        [("/a", "no-store", 3), ("/b", "private", 3), ("/c", "max-age=60", 1), ("/said/d", "no-store", 1)]
+    {
+        scene.origin.set(path, Script::status(404, &[("cache-control", cache_control)]));
+        for _ in 0..3 {
+            assert_eq!(scene.get(path).await.status, 404);
+        }
+        assert_eq!(scene.asked(path), asked, "{path}: {cache_control}");
+    }
+}
+
 #[tokio::test]
 async fn a_rule_outranks_the_origin() {
     let rules = "[[repository.rule]]\nmatch = \"*.cat\"\nfresh_for = \"60s\"\nstale_while_revalidate = \"0s\"\n\

@@ -753,7 +753,31 @@ async fn a_head_that_does_not_come_to_its_end_is_cut() {
     for secure in [false, true] {
         let mut client = if secure { node.tls_client().await } else { node.client().await };
         client.send(b"GET /f HTTP/1.1\r\nHost: localhost\r\nX: ").await.unwrap();
+        let answer = client.read_answer("GET").await.unwrap();
+        assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
         assert!(client.closes().await);
+        // Who has not begun a request gets no answer to none.
+        let mut silent = if secure { node.tls_client().await } else { node.client().await };
+        assert!(silent.closes().await);
     }
     assert_eq!(origin.heads().len(), 0);
+}
+
+/// It was 431 from 16 KiB on: the client looked for the fault in its header fields.
+#[tokio::test]
+async fn a_target_that_is_too_long_is_told_so_however_long_it_is() {
+    let (origin, node) = scene().await;
+    for length in [5_000, 9_000, 20_000, 60_000] {
+        for secure in [false, true] {
+            let mut client = if secure { node.tls_client().await } else { node.client().await };
+            // The second request of a connection is measured as the first one is.
+            assert_eq!(client.get("/f", &[]).await.unwrap().status, 200);
+            let head = format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "a".repeat(length));
+            // We stop reading at some point: what then cannot be sent is no fault.
+            let _ = client.send(head.as_bytes()).await;
+            let answer = client.read_answer("GET").await;
+            assert!(answer.as_ref().is_ok_and(|answer| answer.status == 414), "{length}: {answer:?}");
+        }
+    }
+    assert_eq!(origin.heads().len(), 1, "the good ones, once");
 }

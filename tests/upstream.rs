@@ -11,7 +11,7 @@ use waypost::testkit::corpus::{self, Question, ReplyCase, ReplyOutcome};
 use waypost::testkit::fills::FillBench;
 use waypost::testkit::node::{Home, Plan, TestNode, eventually};
 use waypost::testkit::origin::Origin;
-use waypost::testkit::script::{Framing, How, Ranges, Raw, Script};
+use waypost::testkit::script::{Framing, Gate, Hold, How, Ranges, Raw, Script};
 use waypost::upstream;
 
 const MIB: u64 = 1 << 20;
@@ -515,4 +515,38 @@ async fn a_captive_portal_that_answers_every_range_with_its_page_changes_nothing
     let first = Script::file(34, length).breaking(MIB + 5, How::Finish, ALWAYS);
     let (_origins, node) = scene([first, page, Script::file(34, length)]).await;
     assert_whole(&node.get(PATH, &[]).await, 34, length);
+}
+
+/// One that came while upstream was in back-off was refused, although the file was on its way to another.
+#[tokio::test]
+async fn a_late_one_joins_a_fill_that_runs_while_its_upstream_is_in_back_off() {
+    let gate = Gate::default();
+    let hold = Some(Hold { at: Some(MIB), gate: gate.clone() });
+    let (origins, node) = scene_with(
+        [Script { hold, ..Script::file(77, 2 * MIB) }],
+        "first_byte_timeout = \"5m\"\nstall_timeout = \"5m\"",
+    )
+    .await;
+    let [origin] = origins.as_slice() else { unreachable!("one origin") };
+    let mut first = node.client().await;
+    assert_eq!(first.begin(PATH, &[]).await.unwrap().status, 200);
+    first.check(77, 0, MIB).await.unwrap();
+    let up = format!("waypost_upstream_up{{upstream=\"{}\"}}", origin.url());
+    let mut number = 0;
+    eventually("upstream is in back-off", async || {
+        number += 1;
+        let path = format!("/bad{number}");
+        origin.set(&path, Script::status(500, &[]));
+        node.get(&path, &[]).await.status >= 500 && node.metric(&up).await == 0
+    })
+    .await;
+    let mut late = node.client().await;
+    let head = late.begin(PATH, &[]).await.unwrap();
+    assert_eq!(head.status, 200, "{head:?}");
+    assert!(head.header("cache-status").is_some_and(|it| it.contains("; collapsed")), "{head:?}");
+    late.check(77, 0, MIB).await.unwrap();
+    gate.open();
+    late.check(77, MIB, MIB).await.unwrap();
+    first.check(77, MIB, MIB).await.unwrap();
+    assert_eq!(origin.counts(PATH).requests, 1);
 }

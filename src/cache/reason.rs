@@ -39,10 +39,6 @@ pub enum Reason {
     OnlyIfCached,
     /// Nothing usable is stored, and upstream is down.
     UpstreamDown,
-    /// Nothing usable is stored, and upstream just failed.
-    UpstreamFailed,
-    /// Nothing usable is stored, and there is nobody to ask.
-    NoUpstream,
     /// Stored and stale, its origin forbids to use it so, and upstream cannot be asked.
     MustRevalidate,
 }
@@ -68,8 +64,6 @@ impl Reason {
             Self::MissNegativeExpired => "miss-negative-expired",
             Self::OnlyIfCached => "only-if-cached",
             Self::UpstreamDown => "upstream-down",
-            Self::UpstreamFailed => "upstream-failed",
-            Self::NoUpstream => "no-upstream",
             Self::MustRevalidate => "must-revalidate",
         }
     }

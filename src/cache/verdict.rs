@@ -58,8 +58,6 @@ pub enum UpstreamState {
     Up,
     /// All are in back-off.
     Down,
-    /// There is none.
-    None,
 }
 
 /// An entry, as far as the verdict is concerned.
@@ -97,14 +95,18 @@ pub fn decide(question: &Question<'_>) -> Verdict {
 
 /// Decides again after upstream failed to answer: stale is better than an error, and an error the last thing.
 pub fn decide_after_error(question: &Question<'_>) -> Verdict {
-    let Some(known) = question.entry else { return refuse(Reason::UpstreamFailed) };
+    let Some(known) = question.entry else { return gateway_timeout(Reason::UpstreamDown) };
     if known.prepared.is_negative() {
         let believed = question.is_believed(known);
-        return if believed { Verdict::Serve(Reason::NegativeHit) } else { refuse(Reason::UpstreamFailed) };
+        return if believed {
+            Verdict::Serve(Reason::NegativeHit)
+        } else {
+            gateway_timeout(Reason::UpstreamDown)
+        };
     }
     match question.freshness(known) {
         Freshness::Fresh { .. } => Verdict::Serve(question.hit(known)),
-        Freshness::Stale(by) => question.stale_or(known, by, Reason::StaleIfError, Reason::UpstreamFailed),
+        Freshness::Stale(by) => question.stale_or(known, by, Reason::StaleIfError),
     }
 }
 
@@ -136,7 +138,7 @@ impl Question<'_> {
             }
             Freshness::Fresh { .. } => Verdict::Serve(self.hit(known)),
             Freshness::Stale(by) if self.upstream != UpstreamState::Up => {
-                self.stale_or(known, by, Reason::StaleUpstreamDown, Reason::UpstreamDown)
+                self.stale_or(known, by, Reason::StaleUpstreamDown)
             }
             Freshness::Stale(by) => {
                 let why_not = self.wish.only_if_cached;
@@ -173,7 +175,6 @@ impl Question<'_> {
             _ if self.wish.only_if_cached => gateway_timeout(Reason::OnlyIfCached),
             UpstreamState::Up => Verdict::Fetch(why),
             UpstreamState::Down => gateway_timeout(Reason::UpstreamDown),
-            UpstreamState::None => refuse(Reason::NoUpstream),
         }
     }
 
@@ -188,19 +189,15 @@ impl Question<'_> {
     }
 
     /// Serves it stale where that is allowed for an error, else refuses.
-    fn stale_or(&self, known: Known<'_>, by: Duration, stale: Reason, otherwise: Reason) -> Verdict {
+    fn stale_or(&self, known: Known<'_>, by: Duration, stale: Reason) -> Verdict {
         let facts = &known.prepared.freshness;
         if by < self.effective.stale_if_error(facts) {
             Verdict::ServeStale { reason: stale, refresh: false }
         } else if facts.must_revalidate {
             // RFC 9111 §5.2.2.2 names the status.
             gateway_timeout(Reason::MustRevalidate)
-        } else if self.upstream == UpstreamState::None {
-            refuse(Reason::NoUpstream)
-        } else if otherwise == Reason::UpstreamDown {
-            gateway_timeout(otherwise)
         } else {
-            refuse(otherwise)
+            gateway_timeout(Reason::UpstreamDown)
         }
     }
 
@@ -275,10 +272,6 @@ impl Question<'_> {
     }
 }
 
-const fn refuse(reason: Reason) -> Verdict {
-    Verdict::Refuse { status: StatusCode::SERVICE_UNAVAILABLE, reason }
-}
-
 const fn gateway_timeout(reason: Reason) -> Verdict {
     Verdict::Refuse { status: StatusCode::GATEWAY_TIMEOUT, reason }
 }
@@ -338,7 +331,7 @@ mod tests {
         format!("{kind} {}", verdict.reason().as_str())
     }
 
-    use UpstreamState::{Down, None as Nobody, Up};
+    use UpstreamState::{Down, Up};
 
     #[test]
     fn time_and_upstream_decide_what_an_entry_is_worth() {
@@ -351,10 +344,8 @@ mod tests {
             ("max-age=100", 159, Up, "stale+refresh stale-while-revalidate"),
             ("max-age=100", 160, Up, "revalidate revalidate-expired"),
             ("max-age=100", 100, Down, "stale stale-upstream-down"),
-            ("max-age=100", 100, Nobody, "stale stale-upstream-down"),
             ("max-age=100", 99 + week, Down, "stale stale-upstream-down"),
             ("max-age=100", 100 + week, Down, "504 upstream-down"),
-            ("max-age=100", 100 + week, Nobody, "503 no-upstream"),
             ("max-age=100, stale-while-revalidate=5", 106, Up, "revalidate revalidate-expired"),
             ("max-age=100, stale-if-error=5", 106, Down, "504 upstream-down"),
             ("max-age=100, must-revalidate", 100, Up, "revalidate revalidate-expired"),
@@ -406,7 +397,6 @@ mod tests {
         for (upstream, asks, expected) in [
             (Up, "x", "fetch miss"),
             (Down, "x", "504 upstream-down"),
-            (Nobody, "x", "503 no-upstream"),
             (Up, "only-if-cached", "504 only-if-cached"),
         ] {
             let wish = wish(asks);
@@ -432,7 +422,7 @@ mod tests {
         assert_eq!(verdict(10, "x", Up), "fetch miss-negative-expired");
         assert_eq!(verdict(10, "x", Down), "504 upstream-down");
         assert_eq!(words(decide_after_error(&question(&prepared, &effective, 9))), "serve negative-hit");
-        assert_eq!(words(decide_after_error(&question(&prepared, &effective, 10))), "503 upstream-failed");
+        assert_eq!(words(decide_after_error(&question(&prepared, &effective, 10))), "504 upstream-down");
     }
 
     #[test]
@@ -492,7 +482,7 @@ mod tests {
             ("max-age=100", 200, "stale stale-if-error"),
             ("max-age=100, must-revalidate", 50, "serve hit"),
             ("max-age=100, must-revalidate", 200, "504 must-revalidate"),
-            ("max-age=100, stale-if-error=10", 111, "503 upstream-failed"),
+            ("max-age=100, stale-if-error=10", 111, "504 upstream-down"),
         ] {
             let prepared = entry(200, cache_control, true);
             let verdict = decide_after_error(&question(&prepared, &effective, seconds));
@@ -505,7 +495,7 @@ mod tests {
             upstream: Up,
             now: at(0),
         };
-        assert_eq!(words(decide_after_error(&nothing)), "503 upstream-failed");
+        assert_eq!(words(decide_after_error(&nothing)), "504 upstream-down");
     }
 
     #[test]
@@ -526,7 +516,7 @@ mod tests {
             ]), 0..4),
             asks in prop::sample::select(vec!["x", "no-cache", "max-age=0", "max-age=30", "min-fresh=10", "only-if-cached"]),
             status in prop::sample::select(vec![200_u16, 200, 404]),
-            upstream in prop::sample::select(vec![Up, Down, Nobody]),
+            upstream in prop::sample::select(vec![Up, Down]),
             rule in prop::sample::select(vec![None, Some(true), Some(false)]),
             fresh_for in prop::option::of(0_u64..100),
             (tagged, purged, seconds) in (any::<bool>(), any::<bool>(), 0_u64..200),

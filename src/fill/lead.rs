@@ -178,7 +178,18 @@ fn negative(fills: &Fills, job: &Job, reply: &Reply) -> Settled {
     if job.stale.is_some() {
         fills.0.store.remove(job.key.as_str());
     }
-    fills.remember_negative(&entry, job.effective.negative_for);
+    let facts = freshness::assess(
+        &job.forwarded,
+        reply.status.as_u16(),
+        &reply.headers,
+        reply.requested_at,
+        reply.received_at,
+    );
+    if job.effective.may_believe_absent(&facts) {
+        fills.remember_negative(&entry, job.effective.negative_for);
+    } else {
+        fills.forget_negative(&job.key);
+    }
     Settled::Entry { entry, revalidated: false }
 }
 

@@ -55,6 +55,8 @@ pub struct Effective {
     pub immutable: Option<bool>,
     /// How long a "not found" is believed.
     pub negative_for: Duration,
+    /// Whether that is a rule's word: then it outranks the origin's.
+    pub negative_said: bool,
     /// How often clients that insist can make us ask upstream.
     pub revalidate_at_most: Duration,
 }
@@ -85,6 +87,7 @@ impl Effective {
             stale_if_error: rule.stale_if_error,
             immutable: rule.immutable,
             negative_for: rule.negative_for.unwrap_or(NEGATIVE_FOR),
+            negative_said: rule.negative_for.is_some(),
             revalidate_at_most: REVALIDATE_AT_MOST,
         }
     }
@@ -121,6 +124,13 @@ impl Effective {
         }
         let default = if facts.no_cache { Duration::ZERO } else { STALE_IF_ERROR };
         self.stale_if_error.or(facts.sie.filter(|_| !facts.no_cache)).unwrap_or(default)
+    }
+
+    /// Whether a 404 or 410 with these facts may be repeated to others for [`Effective::negative_for`]. Nothing of it
+    /// goes to them but its status, so only what the origin said about keeping it counts.
+    pub const fn may_believe_absent(&self, facts: &Facts) -> bool {
+        let forbidden = matches!(facts.store, Storable::No(NoStoreReason::NoStore | NoStoreReason::Private));
+        self.negative_said || !forbidden
     }
 
     /// Whether a reply may be kept. A rule that says how long it is fresh, or that it never changes, is a

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use super::admission::{Admission, Place};
 use super::body::Outgoing;
 use super::builders::Builders;
+use super::heads::Heads;
 use super::pace::{Order, Pace, Stage};
 use super::tls::{Tls, TlsStream};
 use super::watched::Watched;
@@ -102,11 +103,12 @@ where
     let peer = Arc::new(peer);
     let answers =
         service_fn(|request| answer(Arc::clone(house), Arc::clone(&peer), Arc::clone(&pace), request));
+    let stream = Heads::new(stream, Arc::clone(&pace));
     let mut connection = Box::new(house.builders.http1.serve_connection(TokioIo::new(stream), answers));
     let mut finishing = false;
     let end = poll_fn(|cx| {
         match pace.order(cx) {
-            Order::Cut => return Poll::Ready(None),
+            Order::Late | Order::Cut => return Poll::Ready(None),
             Order::Finish if !finishing => {
                 finishing = true;
                 Pin::new(&mut *connection).graceful_shutdown();
@@ -116,23 +118,47 @@ where
         Pin::new(&mut *connection).poll(cx).map(Some)
     })
     .await;
-    match end {
-        None => return,
-        Some(Ok(())) => {}
-        // hyper has answered 400 or 431.
-        Some(Err(error)) if error.is_parse() => tracing::debug!(%error, "bad request"),
+    let broken = match end {
+        None if pace.standing() == Order::Cut => return,
+        // hyper has answered 400 or 431 to what it cannot parse.
+        None | Some(Ok(())) => false,
         Some(Err(error)) => {
-            tracing::debug!(%error, "connection broke");
-            if pace.close_delimits() {
-                // To an HTTP/1.0 client a clean close means that this was all of it.
-                pace.give(Order::Cut);
-            }
+            tracing::debug!(%error, "bad request, or the connection broke");
+            !error.is_parse()
+        }
+    };
+    let mut stream = connection.into_parts().io.into_inner();
+    let last_word = if stream.is_endless() {
+        Some("414 URI Too Long")
+    } else if pace.standing() == Order::Late && stream.is_begun() {
+        Some("408 Request Timeout")
+    } else {
+        None
+    };
+    if broken && last_word.is_none() {
+        if pace.close_delimits() {
+            // To an HTTP/1.0 client a clean close means that this was all of it.
+            pace.give(Order::Cut);
+        }
+        return;
+    }
+    pace.enter(Stage::Closing);
+    let end = async move {
+        if let Some(word) = last_word
+            && say(&mut stream, word).await.is_err()
+        {
             return;
         }
-    }
-    let stream = connection.into_parts().io.into_inner();
-    pace.enter(Stage::Closing);
-    unless_cut(&pace, Box::pin(linger(stream))).await;
+        linger(stream).await;
+    };
+    unless_cut(&pace, Box::pin(end)).await;
+}
+
+/// An answer to a request that hyper never saw.
+async fn say<T: AsyncWrite + Unpin>(stream: &mut T, status: &str) -> std::io::Result<()> {
+    let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    stream.flush().await
 }
 
 /// Waits a moment for the client to have read that we are done: closing with its bytes unread would reset the
@@ -167,7 +193,7 @@ async fn serve_http2<S: Service>(
     let mut finishing = false;
     let end = poll_fn(|cx| {
         match pace.order(cx) {
-            Order::Cut => return Poll::Ready(Ok(())),
+            Order::Late | Order::Cut => return Poll::Ready(Ok(())),
             Order::Finish if !finishing => {
                 finishing = true;
                 connection.as_mut().graceful_shutdown();

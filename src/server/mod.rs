@@ -10,6 +10,7 @@ mod body;
 mod builders;
 mod connection;
 mod expiry;
+mod heads;
 mod lane;
 mod listen;
 mod options;

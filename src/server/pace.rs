@@ -49,6 +49,8 @@ pub(super) enum Order {
     Go,
     /// Finish the running answers, take no further request.
     Finish,
+    /// Wait no longer for the head that has begun: say so, and end.
+    Late,
     /// End now.
     Cut,
 }
@@ -207,6 +209,7 @@ impl Pace {
         match self.order.load(Ordering::Acquire) {
             0 => Order::Go,
             1 => Order::Finish,
+            2 => Order::Late,
             _ => Order::Cut,
         }
     }

@@ -71,6 +71,11 @@ fn look(pace: &Pace, window: &mut Window, now: u64, deadlines: &Deadlines, admis
         Verdict::Fine => {}
         Verdict::Finish => pace.give(Order::Finish),
         Verdict::Cut(_) if pace.standing() == Order::Cut => {}
+        Verdict::Cut(Cut::SlowHead) if pace.standing() == Order::Late => {}
+        Verdict::Cut(Cut::SlowHead) if !pace.multiplexed() => {
+            admission.totals.note_cut(Cut::SlowHead);
+            pace.give(Order::Late);
+        }
         Verdict::Cut(why) => {
             admission.totals.note_cut(why);
             pace.give(Order::Cut);

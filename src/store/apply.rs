@@ -15,6 +15,7 @@ use super::index::{
 use super::ledger::{Freed, Ledger};
 use super::pending::{Batch, Pending};
 use super::space::{Space, disk_len};
+use super::tally::Tally;
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
 use crate::base::limits::BLOCK_BYTES;
@@ -37,18 +38,16 @@ pub(super) enum Kind {
     Partial = 1,
 }
 
-const PROBATION: u8 = 0;
+pub(super) const PROBATION: u8 = 0;
 const MAIN: u8 = 1;
 const PINNED: u8 = 2;
-const SEGMENTS: [&str; 3] = ["probation", "main", "pinned"];
 
 /// What a commit changed, for those who keep files and accounts.
 #[derive(Default)]
 pub(super) struct Outcome {
-    /// Bytes on disk that records name.
-    pub(super) bytes: u64,
-    pub(super) entries: u64,
-    pub(super) partials: u64,
+    pub(super) tally: Tally,
+    /// A record was damaged: nobody knows which blocks it named.
+    pub(super) damaged: bool,
     /// Blocks that records of this commit name.
     pub(super) named: HashSet<Digest>,
     /// Blocks without a name now.
@@ -105,7 +104,6 @@ struct Change<'t, 'a> {
     blocks: Table<'t, &'static [u8; 32], (u32, u32)>,
     meta: Table<'t, &'static str, u64>,
     refs: HashMap<Digest, Ref>,
-    segments: [u64; 3],
     /// Bytes loose when the transaction began, less what it names of them.
     loose: u64,
     evicted_bytes: u64,
@@ -116,15 +114,7 @@ struct Change<'t, 'a> {
 impl<'t, 'a> Change<'t, 'a> {
     fn begin(txn: &'t WriteTransaction, around: &'a Around<'a>) -> Result<Self, IndexError> {
         let meta = txn.open_table(META).or_index()?;
-        let read = |name: &str| Ok::<_, IndexError>(meta.get(name).or_index()?.map_or(0, |v| v.value()));
-        let [probation, main, pinned] = SEGMENTS;
-        let segments = [read(probation)?, read(main)?, read(pinned)?];
-        let out = Outcome {
-            bytes: read("bytes")?,
-            entries: read("entries")?,
-            partials: read("partials")?,
-            ..Outcome::default()
-        };
+        let out = Outcome { tally: Tally::read(&meta)?, ..Outcome::default() };
         Ok(Self {
             entries: txn.open_table(ENTRIES).or_index()?,
             partials: txn.open_table(PARTIALS).or_index()?,
@@ -133,7 +123,6 @@ impl<'t, 'a> Change<'t, 'a> {
             blocks: txn.open_table(BLOCKS).or_index()?,
             meta,
             refs: HashMap::new(),
-            segments,
             loose: around.space.loose(),
             evicted_bytes: 0,
             out,
@@ -154,6 +143,7 @@ impl<'t, 'a> Change<'t, 'a> {
             None => rows.remove(name).or_index()?,
         };
         let old = old.map(|old| (old.value().len(), parse_row(name, old.value())));
+        self.out.damaged |= matches!(old, Some((_, None)));
         let old_blocks = old.as_ref().and_then(|(_, record)| record.as_ref()).map(blocks_of);
         let old_blocks = old_blocks.unwrap_or_default();
         let new_blocks = new.as_ref().map(|(_, blocks)| blocks);
@@ -173,18 +163,18 @@ impl<'t, 'a> Change<'t, 'a> {
         if released && kind == Kind::Entry {
             self.out.released.push(key.clone());
         }
-        let cost = |len: usize| len as u64 + name.len() as u64 + RECORD_COST;
+        let cost = |len: usize| cost_of(name, len);
         let counter = match kind {
-            Kind::Entry => &mut self.out.entries,
-            Kind::Partial => &mut self.out.partials,
+            Kind::Entry => &mut self.out.tally.entries,
+            Kind::Partial => &mut self.out.tally.partials,
         };
         if let Some((len, _)) = &old {
             *counter = counter.saturating_sub(1);
-            self.out.bytes = self.out.bytes.saturating_sub(cost(*len));
+            self.out.tally.bytes = self.out.tally.bytes.saturating_sub(cost(*len));
         }
         if let Some((bytes, _)) = &new {
             *counter += 1;
-            self.out.bytes += cost(bytes.len());
+            self.out.tally.bytes += cost(bytes.len());
         }
         let bytes = new
             .map(|(bytes, blocks)| cost(bytes.len()) + blocks.values().map(|l| u64::from(*l)).sum::<u64>());
@@ -209,7 +199,7 @@ impl<'t, 'a> Change<'t, 'a> {
         };
         let (segment, stamp, bytes) = old;
         self.order.remove((segment, stamp, kind as u8, name)).or_index()?;
-        if let Some(sum) = self.segments.get_mut(usize::from(segment)) {
+        if let Some(sum) = self.out.tally.segments.get_mut(usize::from(segment)) {
             *sum = sum.saturating_sub(bytes);
         }
         Ok(Some(old))
@@ -219,7 +209,7 @@ impl<'t, 'a> Change<'t, 'a> {
         let (segment, stamp, bytes) = place;
         self.places.insert((kind as u8, name), place).or_index()?;
         self.order.insert((segment, stamp, kind as u8, name), bytes).or_index()?;
-        if let Some(sum) = self.segments.get_mut(usize::from(segment)) {
+        if let Some(sum) = self.out.tally.segments.get_mut(usize::from(segment)) {
             *sum += bytes;
         }
         Ok(())
@@ -241,7 +231,7 @@ impl<'t, 'a> Change<'t, 'a> {
                 return Ok(());
             }
             let limit = self.around.space.limit();
-            let [probation, ..] = self.segments;
+            let [probation, ..] = self.out.tally.segments;
             let first = if probation.saturating_mul(10) > limit { PROBATION } else { MAIN };
             let mut victims = Vec::new();
             for segment in [first, PROBATION, MAIN, PINNED] {
@@ -257,11 +247,11 @@ impl<'t, 'a> Change<'t, 'a> {
                 if !self.is_over() {
                     return Ok(());
                 }
-                let before = self.out.bytes;
+                let before = self.out.tally.bytes;
                 self.set(kind, &key, None)?;
                 // In a damaged index it may stand in the order twice, or for nothing: then it would come again for ever.
                 self.order.remove((segment, stamp, kind as u8, key.as_str())).or_index()?;
-                self.evicted_bytes += before.saturating_sub(self.out.bytes);
+                self.evicted_bytes += before.saturating_sub(self.out.tally.bytes);
                 self.out.evicted.push((kind, key));
             }
         }
@@ -270,7 +260,7 @@ impl<'t, 'a> Change<'t, 'a> {
 
     fn is_over(&self) -> bool {
         let space = self.around.space;
-        let wanted = self.out.bytes.saturating_add(self.loose).saturating_add(space.reserved());
+        let wanted = self.out.tally.bytes.saturating_add(self.loose).saturating_add(space.reserved());
         (!space.is_full() && wanted > space.limit()) || self.evicted_bytes < space.extra()
     }
 
@@ -298,7 +288,7 @@ impl<'t, 'a> Change<'t, 'a> {
         row.now = row.now.saturating_add(1);
         if row.now == 1 {
             let (len, new) = (u64::from(row.len), row.before == 0);
-            self.out.bytes += len;
+            self.out.tally.bytes += len;
             if new {
                 self.loose = self.loose.saturating_sub(self.around.ledger.counted(digest));
             }
@@ -312,7 +302,7 @@ impl<'t, 'a> Change<'t, 'a> {
         row.now = row.now.saturating_sub(1);
         let len = u64::from(row.len);
         if last {
-            self.out.bytes = self.out.bytes.saturating_sub(len);
+            self.out.tally.bytes = self.out.tally.bytes.saturating_sub(len);
         }
         Ok(())
     }
@@ -340,18 +330,19 @@ impl<'t, 'a> Change<'t, 'a> {
                 self.blocks.insert(&digest.0, (row.now, row.len)).or_index()?;
             }
         }
-        let out = self.out;
-        let counters = [("bytes", out.bytes), ("entries", out.entries), ("partials", out.partials)];
-        for (name, value) in SEGMENTS.into_iter().zip(self.segments).chain(counters) {
-            self.meta.insert(name, value).or_index()?;
-        }
-        Ok(out)
+        self.out.tally.write(&mut self.meta)?;
+        Ok(self.out)
     }
+}
+
+/// What a row of so many bytes costs on disk.
+pub(super) const fn cost_of(name: &str, row: usize) -> u64 {
+    row as u64 + name.len() as u64 + RECORD_COST
 }
 
 /// The blocks a record names, each once, with their bytes on disk. Where the length is not known yet, the
 /// last one is counted as a whole one.
-fn blocks_of(record: &Record) -> HashMap<Digest, u32> {
+pub(super) fn blocks_of(record: &Record) -> HashMap<Digest, u32> {
     let BodyMap::Blocks(blocks) = &record.body else { return HashMap::new() };
     let whole = record.length.unwrap_or(u64::MAX);
     let mut start = 0_u64;

@@ -21,6 +21,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::backend::IndexFile;
 use super::faults::Faults;
+use super::tally::Tally;
 use crate::base::digest::Digest;
 use crate::cache::Record;
 
@@ -72,6 +73,8 @@ pub(super) enum IndexError {
     Damaged(String),
     #[error("the record of {0} is damaged or another release's: as if it were not there")]
     Row(String),
+    #[error("the totals of the index are damaged: counting anew")]
+    Totals,
     #[error("the index file: {0}")]
     Io(#[from] io::Error),
 }
@@ -285,11 +288,11 @@ impl Index {
         })
     }
 
-    /// One of the counters in `meta`.
-    pub(super) fn counter(&self, name: &str) -> Result<u64, IndexError> {
-        self.read(|txn| {
-            let Some(table) = existing(txn.open_table(META))? else { return Ok(0) };
-            Ok(table.get(name).or_index()?.map_or(0, |value| value.value()))
+    /// The totals, as of the last commit.
+    pub(super) fn tally(&self) -> Result<Tally, IndexError> {
+        self.read(|txn| match existing(txn.open_table(META))? {
+            Some(table) => Tally::read(&table),
+            None => Ok(Tally::default()),
         })
     }
 }

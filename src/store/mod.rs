@@ -1,7 +1,7 @@
 //! Blocks on disk, hot blocks and entries in memory, and the index of what there is.
 //!
 //! - `content`: blocks as files named by their SHA-256 (cacache). Found by whoever has the name.
-//! - `index`, `apply`, `writer`: records, block counts and order of eviction (redb), written by one thread in
+//! - `index`, `apply`, `tally`, `writer`: records, block counts and order of eviction (redb), written by one thread in
 //!   batches. Nobody waits for a commit: `pending` holds what is true and not committed yet.
 //! - `ledger`, `space`: blocks without a committed name, and the account of the disk.
 //! - `memory`: hot entries and blocks (moka). `read`, `write`: the way of a block, on the threads of `pool`.
@@ -28,6 +28,7 @@ mod reservation;
 mod scrub;
 mod shared;
 mod space;
+mod tally;
 mod totals;
 mod write;
 mod writer;

@@ -43,6 +43,8 @@ pub(super) struct Shared {
     pub(super) rounds: watch::Sender<u64>,
     /// A read met damage in the index file.
     pub(super) suspect: AtomicBool,
+    /// Totals or a record are damaged: what is there is to be counted anew.
+    pub(super) miscounted: AtomicBool,
     /// The directory's lock. Held, not used.
     pub(super) lock: Mutex<Option<File>>,
 }
@@ -83,6 +85,7 @@ impl Shared {
             started: watch::Sender::new(false),
             rounds: watch::Sender::new(0),
             suspect: AtomicBool::new(false),
+            miscounted: AtomicBool::new(false),
             lock: Mutex::new(None),
             options,
             clock,
@@ -96,6 +99,10 @@ impl Shared {
         tracing::warn!(%error, "cache index");
         if matches!(error, IndexError::Damaged(_)) {
             self.suspect.store(true, Ordering::Relaxed);
+            self.pending.hurry();
+        }
+        if matches!(error, IndexError::Row(_) | IndexError::Totals) {
+            self.miscounted.store(true, Ordering::Relaxed);
             self.pending.hurry();
         }
     }

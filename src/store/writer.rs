@@ -15,6 +15,7 @@ use super::index::IndexError;
 use super::pending::{Batch, End};
 use super::shared::{Shared, count};
 use super::space::{Disk, Part, Trouble};
+use super::tally::{Tally, recount};
 
 /// How often the thread looks around when nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
@@ -61,6 +62,9 @@ fn turn(shared: &Shared) {
             reopen(shared);
         }
         if shared.index.is_writable() {
+            if shared.miscounted.swap(false, Ordering::Relaxed) {
+                count_anew(shared);
+            }
             commit(shared);
         }
     }
@@ -110,6 +114,40 @@ fn commit(shared: &Shared) {
     }
 }
 
+/// Makes totals and block counts right again, from the records that are whole.
+fn count_anew(shared: &Shared) {
+    let since = Instant::now();
+    match shared.index.write(|txn| recount(txn, shared.clock.now())) {
+        Ok(found) => {
+            let (records, blocks) = (found.removed.len(), found.freed.len());
+            tracing::warn!(
+                records,
+                blocks,
+                "the cache index was counted anew: damaged records and their blocks went"
+            );
+            for (kind, key) in &found.removed {
+                if *kind == Kind::Entry {
+                    shared.pending.evicted(key.as_str(), &shared.memory);
+                }
+            }
+            for freed in &found.freed {
+                // Who may still read them is not known; whoever does finds the block missing and has it healed.
+                shared.ledger.freed(freed, &[], since, &shared.space);
+            }
+            set_totals(shared, &found.tally);
+        }
+        Err(error) => {
+            failed(shared, error);
+        }
+    }
+}
+
+fn set_totals(shared: &Shared, tally: &Tally) {
+    shared.space.set_named(tally.bytes);
+    shared.counts.entries.store(tally.entries, Ordering::Relaxed);
+    shared.counts.partials.store(tally.partials, Ordering::Relaxed);
+}
+
 fn write(shared: &Shared, batch: &Batch) -> Result<Outcome, IndexError> {
     let around = Around {
         pending: &shared.pending,
@@ -144,11 +182,13 @@ fn follow(shared: &Shared, batch: &Batch, outcome: Outcome, since: Instant) {
         shared.ledger.freed(freed, &holders, since, &shared.space);
     }
     // In this order the account is at no moment too low: nobody takes room that is not there.
-    shared.space.set_named(outcome.bytes);
+    set_totals(shared, &outcome.tally);
     shared.ledger.named(outcome.named.into_iter(), since, &shared.space);
     shared.space.extra_done();
-    shared.counts.entries.store(outcome.entries, Ordering::Relaxed);
-    shared.counts.partials.store(outcome.partials, Ordering::Relaxed);
+    if outcome.damaged {
+        shared.miscounted.store(true, Ordering::Relaxed);
+        shared.pending.hurry();
+    }
 }
 
 /// Deals with a failed commit. Whether to try again at once.
@@ -171,6 +211,8 @@ fn failed(shared: &Shared, error: IndexError) -> bool {
             shared.space.fail(Part::Index, trouble, shared.clock.now());
             false
         }
+        // The next turn counts, and commits.
+        IndexError::Totals => false,
         IndexError::NotOpen | IndexError::Newer(_) | IndexError::Row(_) => {
             reopen(shared);
             shared.space.fail(Part::Index, Trouble::Unopened, shared.clock.now());
@@ -204,10 +246,10 @@ fn opened(shared: &Shared, result: Result<bool, IndexError>) {
             if replaced {
                 count(&shared.counts.index_replaced);
             }
-            let counter = |name| shared.index.counter(name).unwrap_or(0);
-            shared.space.set_named(counter("bytes"));
-            shared.counts.entries.store(counter("entries"), Ordering::Relaxed);
-            shared.counts.partials.store(counter("partials"), Ordering::Relaxed);
+            match shared.index.tally() {
+                Ok(tally) => set_totals(shared, &tally),
+                Err(error) => shared.index_failed(&error),
+            }
         }
         Err(error) => {
             count(&shared.counts.index_errors);

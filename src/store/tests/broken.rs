@@ -1,6 +1,7 @@
 //! Damage, crashes and a disk that fails.
 
 use super::*;
+use redb::ReadableTable as _;
 
 #[tokio::test]
 async fn damaged_blocks_are_found_counted_and_healed() {
@@ -168,6 +169,73 @@ async fn a_damaged_or_foreign_index_is_set_aside_and_its_blocks_collected() {
         bench.committed().await;
         assert_eq!(bench.store.totals().entries, 1);
     }
+}
+
+/// Overwrites something in the index file while no store has it open.
+fn touch_index(bench: &Bench, touch: impl FnOnce(&redb::WriteTransaction)) {
+    let db = redb::Database::open(bench.dir.path().join("cache/index.redb")).unwrap();
+    let txn = db.begin_write().unwrap();
+    touch(&txn);
+    txn.commit().unwrap();
+}
+
+/// A flipped bit in the totals went unnoticed: the cache believed to be full, or empty, for ever.
+#[tokio::test]
+async fn damaged_totals_are_counted_anew() {
+    for (name, wrong) in [("bytes", 1 << 60), ("entries", 7), ("main", 5), ("probation", 3), ("sum", 1)] {
+        let bench = Bench::new(64 * MIB);
+        for n in 0..3 {
+            bench.entry(&format!("/{n}"), n, 2).await;
+        }
+        bench.committed().await;
+        let right = bench.store.shared().index.tally().unwrap();
+        bench.store.close().await;
+        touch_index(&bench, |txn| {
+            txn.open_table(index::META).unwrap().insert(name, wrong).unwrap();
+        });
+        let bench = bench.again(64 * MIB);
+        bench.until("counted anew", |t| t.index_errors > 0 && t.bytes == right.bytes && t.entries == 3).await;
+        let bench_tally = bench.store.shared().index.tally().unwrap();
+        assert_eq!(bench_tally, right, "{name}");
+        for n in 0..3 {
+            assert!(bench.store.find(&format!("r:/{n}")).await.is_some(), "{name}: nothing was evicted");
+        }
+    }
+}
+
+/// Nobody knew any more which blocks a damaged record had named: they stayed for ever.
+#[tokio::test]
+async fn a_damaged_record_takes_its_blocks_with_it() {
+    let bench = Bench::new(64 * MIB);
+    bench.entry("/a", 1, 3).await;
+    bench.entry("/b", 2, 2).await;
+    bench.committed().await;
+    bench.store.close().await;
+    touch_index(&bench, |txn| {
+        let mut rows = txn.open_table(index::ENTRIES).unwrap();
+        let mut row = rows.get("r:/a").unwrap().unwrap().value().to_vec();
+        row[20] ^= 8;
+        rows.insert("r:/a", row.as_slice()).unwrap();
+    });
+    let bench = bench.again(64 * MIB);
+    assert_eq!(bench.files().len(), 5);
+    assert!(bench.store.find("r:/a").await.is_none());
+    bench.until("it is gone", |t| t.entries == 1 && t.bytes < 3 * MIB).await;
+    assert_eq!(bench.files().len(), 2, "and so are its blocks");
+    let entry = bench.store.find("r:/b").await.unwrap();
+    for block in blocks(&entry) {
+        assert!(first_piece(&bench.store, block).await.is_ok());
+    }
+    // Also where it is overwritten before anybody looked.
+    bench.store.close().await;
+    touch_index(&bench, |txn| {
+        let mut rows = txn.open_table(index::ENTRIES).unwrap();
+        rows.insert("r:/b", b"damaged".as_slice()).unwrap();
+    });
+    let bench = bench.again(64 * MIB);
+    bench.entry("/b", 3, 1).await;
+    bench.until("the old blocks are gone", |t| t.entries == 1 && t.bytes < 2 * MIB).await;
+    assert_eq!(bench.files().len(), 1);
 }
 
 #[tokio::test]
