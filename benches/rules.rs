@@ -1,7 +1,9 @@
-//! What the pure rules cost on the path of a hit: target, door, range, verdict, answer head.
+//! What the pure rules cost: on the path of a hit (target, door, range, verdict, answer head), and when a catalogue
+//! changes (an index of Debian's size).
 
 #![expect(clippy::unwrap_used, reason = "a bench stops where its set-up is wrong")]
 
+use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -16,6 +18,9 @@ use waypost::protocol::range::{decide_range, parse_range};
 use waypost::protocol::request::{Door, check_request};
 use waypost::protocol::target::parse_target;
 use waypost::protocol::validators::decide_conditional;
+use waypost::repository::expectation::{Algorithm, Expectation};
+use waypost::repository::listing::Listing;
+use waypost::repository::preset::preset_named;
 use waypost::repository::rules::{Effective, Rule, Rules};
 
 const PATH: &str = "/Software/Current/VSCANDAT1000/DAT/0000/avv11230.zip";
@@ -105,9 +110,43 @@ fn answers(bench: &mut Criterion) {
     bench.bench_function("cache-status/hit", |b| b.iter(|| black_box(&status).render()));
 }
 
+/// Packages of the main archive of Debian, one architecture.
+const PACKAGES: u32 = 60_000;
+
+fn catalogues(bench: &mut Criterion) {
+    let mut index = String::new();
+    for at in 0..PACKAGES {
+        let digest = Digest::of(&at.to_be_bytes());
+        let text = "A line of a description, as long as they are.\n ".repeat(8);
+        let _ = write!(
+            index,
+            "Package: package-{at}\nVersion: 1.{at}\nArchitecture: amd64\nDepends: libc6 (>= 2.34), libgcc-s1\n\
+             Description: {text}end\nFilename: pool/main/p/package-{at}/package-{at}_1.{at}_amd64.deb\nSize: {at}\n\
+             SHA256: {digest}\n\n"
+        );
+    }
+    let apt = preset_named("apt").unwrap();
+    let read = || {
+        let mut listing = Listing::default();
+        let (root, path) = ("dists/stable/InRelease", "dists/stable/main/binary-amd64/Packages");
+        apt.read(root, path, black_box(index.as_bytes()), &mut listing).unwrap();
+        listing
+    };
+    assert_eq!(read().len(), PACKAGES as usize, "everything is an entry");
+    let megabytes = index.len() >> 20;
+    let mut group = bench.benchmark_group("catalogue");
+    group.sample_size(10).measurement_time(Duration::from_secs(5));
+    group.bench_function(format!("Packages of 60,000 entries, {megabytes} MiB"), |b| b.iter(read));
+    let hex = Digest::of(b"x").to_string();
+    group.bench_function("expectation/digest", |b| {
+        b.iter(|| Expectation::digest(Algorithm::Sha256, black_box(&hex)));
+    });
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = requests, rules, answers
+    targets = requests, rules, answers, catalogues
 }
 criterion_main!(benches);
