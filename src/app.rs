@@ -43,6 +43,7 @@ pub struct Node {
     server: JoinHandle<std::io::Result<Summary>>,
     over: watch::Receiver<bool>,
     admin: Option<JoinHandle<()>>,
+    scrub: Option<JoinHandle<()>>,
     store: Store,
     fills: Fills,
     access: Option<AccessLog>,
@@ -82,7 +83,9 @@ impl Node {
             summary
         });
         let (store, fills, access) = (built.store, built.fills, built.access);
-        Ok(Self { addresses, plain, phase, server, over, admin, store, fills, access })
+        let rate = config.cache.scrub_rate;
+        let scrub = (rate > 0).then(|| tokio::spawn(scrub(store.clone(), rate, over.clone())));
+        Ok(Self { addresses, plain, phase, server, over, admin, scrub, store, fills, access })
     }
 
     /// Orders a phase; orders never go backwards.
@@ -112,6 +115,9 @@ impl Node {
         if let Some(admin) = self.admin.take() {
             admin.abort();
         }
+        if let Some(scrub) = self.scrub.take() {
+            scrub.await.context("the scrub died")?;
+        }
         // The last byte reaches an agent a moment before its file is sealed: do not throw the file away.
         self.fills.come_to_rest(LAST_SEALS).await;
         self.store.close().await;
@@ -126,6 +132,14 @@ impl Node {
     async fn over(&self) {
         // An error means that its task is gone, which is an end as well.
         let _ = self.over.clone().wait_for(|over| *over).await;
+    }
+}
+
+/// Reads what nobody asks for until the server has ended.
+async fn scrub(store: Store, rate: u64, mut over: watch::Receiver<bool>) {
+    tokio::select! {
+        () = store.keep_scrubbing(rate) => {}
+        _ = over.wait_for(|over| *over) => {}
     }
 }
 

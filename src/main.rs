@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use waypost::app;
 use waypost::cli::{self, Starters};
 
+/// An answer from memory makes some thirty allocations, most of them a few dozen bytes.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::main(std::env::args_os(), Starters { serve: app::serve, demo: app::demo })
 }

@@ -199,6 +199,35 @@ async fn a_disk_that_rots_under_a_running_node_is_noticed() {
     node.stop().await;
 }
 
+/// The scrub was in the store, and no node ever started it: rot was found when the file was needed.
+#[tokio::test]
+async fn rot_that_nobody_reads_is_found_by_the_scrub_and_healed_by_the_next_reader() {
+    const LENGTH: u64 = 5 * MIB;
+    const SCRUBBED: &str = "waypost_cache_integrity_failures_total{where=\"scrub\"}";
+    let stage = Stage::new().await;
+    let path = stage.file(1, LENGTH);
+    let node = stage.site.start().await;
+    get(&node, 1, LENGTH).await;
+    node.stop().await;
+    flip(&stage.block(1, LENGTH as usize, 3), 77);
+    let node = stage.site.start().await;
+    eventually("the scrub finds it", async || node.metric(SCRUBBED).await == 1.0).await;
+    assert!(!stage.block(1, LENGTH as usize, 3).exists(), "what is bad is not kept");
+    eventually("all of it was read", async || {
+        node.metric("waypost_cache_scrubbed_bytes_total").await == LENGTH as f64
+    })
+    .await;
+    assert_eq!(stage.requests(std::slice::from_ref(&path)), 1, "nobody reads it, so nothing is fetched");
+    get(&node, 1, LENGTH).await;
+    let range = format!("bytes={}-{}", 3 * MIB, 4 * MIB - 1);
+    assert_eq!(stage.origin.counts(&path).ranges, [range], "the block and nothing else");
+    node.stop().await;
+    let node = stage.site.start().await;
+    get(&node, 1, LENGTH).await;
+    assert_eq!(stage.requests(&[path]), 2, "healed on disk");
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn a_bad_block_that_cannot_be_fetched_breaks_the_transfer_visibly() {
     const LENGTH: u64 = 5 * MIB;
@@ -402,13 +431,18 @@ struct Hog {
 }
 
 impl Hog {
-    fn on(dir: &Path, take: impl Fn(&Path, u64) -> std::io::Result<()> + Send + 'static) -> Self {
+    fn on(
+        dir: &Path,
+        first: impl FnOnce(&Path) + Send + 'static,
+        take: impl Fn(&Path, u64) -> std::io::Result<()> + Send + 'static,
+    ) -> Self {
         let (stop, sated, dir) =
             (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default(), dir.join("foreign"));
         fs::create_dir_all(&dir).expect("a directory");
         let (ended, full, into) = (Arc::clone(&stop), Arc::clone(&sated), dir.clone());
         let thread = std::thread::spawn(move || {
             let mut number = 0;
+            first(&into);
             while !ended.load(Ordering::Relaxed) {
                 match take(&into, number) {
                     Ok(()) => number += 1,
@@ -428,14 +462,22 @@ impl Hog {
     }
 
     fn of_bytes(dir: &Path) -> Self {
-        Self::on(dir, |dir, number| {
+        // Nearly all of it at once, as an accident does it; to who grows slowly the cache gives way.
+        let first = |dir: &Path| {
+            let free = rustix::fs::statvfs(dir).map_or(0, |it| it.f_bavail * it.f_frsize);
+            let file = fs::File::create(dir.join("first")).expect("a file");
+            let flags = rustix::fs::FallocateFlags::empty();
+            let taken = rustix::fs::fallocate(&file, flags, 0, free.saturating_sub(256 << 10).max(1));
+            taken.expect("there is room");
+        };
+        Self::on(dir, first, |dir, number| {
             let mut file = fs::File::create(dir.join(number.to_string()))?;
             file.write_all(&[7; 64 << 10])
         })
     }
 
     fn of_files(dir: &Path) -> Self {
-        Self::on(dir, |dir, number| fs::File::create_new(dir.join(number.to_string())).map(drop))
+        Self::on(dir, |_| (), |dir, number| fs::File::create_new(dir.join(number.to_string())).map(drop))
     }
 }
 
@@ -468,7 +510,9 @@ async fn survives(options: &str, hog: fn(&Path) -> Hog) {
     for seed in 0..12 {
         get(&node, seed, MIB).await;
     }
-    println!("with a full disk: {degraded}, {} requests for 12 cached files", stage.requests(&paths));
+    assert_eq!(degraded, "disk-full");
+    assert_eq!(stage.requests(&paths), 12, "no miss has cost a hit");
+    assert_eq!(node.metric("waypost_cache_objects").await, 12.0);
     assert_eq!(node.ask("/livez").await.status, 200);
     drop(hog);
     stores_again(&stage, &node, 1_000).await;
@@ -489,6 +533,26 @@ async fn a_full_disk_stops_nobody() {
 #[tokio::test]
 async fn a_disk_without_inodes_stops_nobody() {
     survives("size=48m,nr_inodes=300", Hog::of_files).await;
+}
+
+/// A cache on a file system of its own that is smaller than the size it was given: no accident, and no reason to stop.
+#[tokio::test]
+async fn a_cache_that_fills_its_disk_by_itself_goes_on_storing() {
+    let mut stage = Stage::new().await;
+    let Some(mount) = Mount::tmpfs(stage.cache(), "size=48m") else { return };
+    stage.setup.size = "1GiB".to_owned();
+    stage.site.configure(&stage.setup);
+    let node = stage.site.start().await;
+    for seed in 0..60 {
+        stage.file(seed, 2 * MIB);
+        get(&node, seed, 2 * MIB).await;
+        let degraded = node.status().await["cache"]["degraded"].clone();
+        assert!(degraded.is_null(), "{degraded} after {seed}");
+    }
+    eventually("the last one is stored", async || stage.block(59, 2 * BLOCK, 1).exists()).await;
+    assert!(node.metric("waypost_cache_evictions_total{reason=\"disk\"}").await > 30.0);
+    node.stop().await;
+    drop(mount);
 }
 
 #[tokio::test]

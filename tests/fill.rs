@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use waypost::cache::{BodyMap, Head, Record};
 use waypost::fill::{Cause, Options, Outcome};
 use waypost::testkit::client::{Answer, Client, End};
 use waypost::testkit::content;
@@ -192,7 +193,9 @@ async fn an_abandoned_fill_is_paused_and_the_next_one_goes_on_from_its_blocks() 
     assert_eq!((counts.requests, counts.ranges.len()), (2, 1), "{:?}", counts.ranges);
     let start: u64 = counts.ranges[0].trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap();
     assert!(start >= MIB, "{start}");
-    assert_eq!(counts.body_bytes - before, length - start, "only what was missing");
+    // The origin may have handed another piece of the first answer to its socket after it was left.
+    let after = counts.body_bytes - before;
+    assert!((length - start..length - start + MIB).contains(&after), "only what was missing: {after}");
 }
 
 #[tokio::test]
@@ -448,6 +451,87 @@ async fn a_range_far_ahead_of_a_slow_fill_comes_by_a_second_lane() {
     assert_whole(&node.get(PATH, &[]).await, 27, length);
 }
 
+/// A second lane used to claim its block and then wait for a place at upstream: the first lane came by, found the block
+/// taken, cut its connection, and everybody waited.
+#[tokio::test]
+async fn a_range_far_ahead_comes_with_the_fill_where_upstream_has_no_place_for_a_second_lane() {
+    let length = 16 * MIB;
+    let origin = Origin::start().await;
+    let (script, gate) = held(Script::file(36, length), Some(MIB / 2));
+    origin.set(PATH, script);
+    let node = Home::new().start(&plan(&origin).with_limits("fills_per_upstream = 1")).await;
+    let mut whole = node.client().await;
+    assert_eq!(whole.begin(PATH, &[]).await.unwrap().status, 200);
+    whole.check(36, 0, MIB / 2).await.unwrap();
+    let mut far = node.client().await;
+    let range = format!("bytes={}-", 12 * MIB);
+    assert_eq!(far.begin(PATH, &[("range", &range)]).await.unwrap().status, 206);
+    readers(&node, 2).await;
+    gate.open();
+    far.check(36, 12 * MIB, 4 * MIB).await.unwrap();
+    whole.check(36, MIB / 2, length - MIB / 2).await.unwrap();
+    let counts = origin.counts(PATH);
+    assert_eq!((counts.requests, counts.body_bytes), (1, length), "{:?}", counts.ranges);
+}
+
+#[tokio::test]
+async fn a_second_lane_begins_as_soon_as_upstream_has_a_place() {
+    let origin = Origin::start().await;
+    let (script, gate) = held(Script::file(37, 16 * MIB), Some(MIB / 2));
+    origin.set(PATH, script);
+    let (other, done) = held(Script::file(38, 100_000), Some(50_000));
+    origin.set("/other", other);
+    let node = Home::new().start(&plan(&origin).with_limits("fills_per_upstream = 2")).await;
+    let mut busy = node.client().await;
+    assert_eq!(busy.begin("/other", &[]).await.unwrap().status, 200);
+    let mut whole = node.client().await;
+    assert_eq!(whole.begin(PATH, &[]).await.unwrap().status, 200);
+    let mut far = node.client().await;
+    let range = format!("bytes={}-{}", 12 * MIB, 13 * MIB - 1);
+    assert_eq!(far.begin(PATH, &[("range", &range)]).await.unwrap().status, 206);
+    readers(&node, 3).await;
+    assert_eq!(origin.counts(PATH).requests, 1, "there is no place");
+    done.open();
+    // The first lane still stands at half a MiB.
+    far.check(37, 12 * MIB, MIB).await.unwrap();
+    gate.open();
+    whole.check(37, 0, 16 * MIB).await.unwrap();
+}
+
+/// The rest of a body with holes was asked for up to its end, and cut where the next block was here already.
+#[tokio::test]
+async fn what_is_missing_between_blocks_that_are_here_is_asked_for_and_no_more() {
+    let length = 8 * MIB;
+    let origin = Origin::start().await;
+    origin.set(PATH, Script::file(39, length));
+    let bench = FillBench::new(Options::default(), vec![upstream::Options::new(origin.url())]);
+    let mut blocks = vec![None; 8];
+    for index in [0, 3, 5] {
+        let bytes = content::piece(39, index * MIB, MIB as usize);
+        let block = bench.store.write_block(bytes).await.unwrap();
+        *blocks.get_mut(usize::try_from(index).unwrap()).unwrap() = Some(block.digest);
+    }
+    let headers = vec![("etag".to_owned(), b"\"v1\"".to_vec())];
+    let record = Record {
+        head: Head { status: 200, headers, ..Head::default() },
+        length: Some(length),
+        digest: None,
+        body: BodyMap::Blocks(blocks),
+        stale: false,
+        pinned: false,
+    };
+    bench.store.put_partial(&bench.job(PATH).key, record);
+    assert_eq!(bench.read(PATH, 39).await, Ok(length));
+    let overlap = 16 << 10;
+    let asked = [(MIB, 3 * MIB), (4 * MIB - overlap, 5 * MIB), (6 * MIB - overlap, length)];
+    let asked = asked.map(|(start, end)| match end {
+        end if end == length => format!("bytes={start}-"),
+        end => format!("bytes={start}-{}", end - 1),
+    });
+    let counts = origin.counts(PATH);
+    assert_eq!((counts.ranges, counts.body_bytes), (asked.to_vec(), 5 * MIB + 2 * overlap));
+}
+
 #[tokio::test]
 async fn a_body_too_large_for_the_disk_is_coalesced_and_slow_readers_are_healed_by_range() {
     let length = 24 * MIB;
@@ -473,6 +557,49 @@ async fn a_body_too_large_for_the_disk_is_coalesced_and_slow_readers_are_healed_
     assert_eq!(node.metric("waypost_cache_objects").await, 0);
     drop(slow);
     assert_whole(&node.get(PATH, &[]).await, 28, length);
+}
+
+/// Bytes fetched past the cache, to heal a block, or to compare what is resumed were missing in the count.
+#[tokio::test]
+async fn every_byte_of_a_body_over_the_wan_is_counted() {
+    let origin = Origin::start().await;
+    let series = format!("waypost_upstream_received_bytes_total{{upstream=\"{}\"}}", origin.url());
+    let node = Home::new().start(&plan(&origin)).await;
+    let private = vec![("cache-control".to_owned(), "private".to_owned())];
+    origin.set(PATH, Script { headers: private, ..Script::file(40, 300_000) });
+    for asked in 1..=2 {
+        assert_whole(&node.get(PATH, &[]).await, 40, 300_000);
+        assert_eq!(node.metric(&series).await, asked * 300_000, "past the cache");
+    }
+    let before = node.metric(&series).await;
+    origin.set("/broken", Script::file(41, 2 * MIB).breaking(MIB, How::Reset, 1));
+    let answer = node.get("/broken", &[]).await;
+    assert!(answer.body == content::whole(41, 2 << 20), "wrong bytes");
+    let (sent, counted) = (origin.counts("/broken").body_bytes, node.metric(&series).await - before);
+    // A reset may swallow what was sent just before it.
+    assert!(counted >= 2 * MIB && counted <= sent, "{counted} of {sent} with the overlap");
+    node.settled().await;
+    let home = node.stop().await;
+    damage_blocks(&home.path("cache/content-v2"));
+    let node = home.start(&plan(&origin)).await;
+    let answer = node.get("/broken", &[]).await;
+    assert!(answer.body == content::whole(41, 2 << 20), "wrong bytes");
+    let healed = node.metric("waypost_blocks_healed_total{how=\"healed\"}").await;
+    assert_eq!((healed, node.metric(&series).await), (2, 2 * MIB), "to heal");
+}
+
+/// Flips a bit of every block.
+fn damage_blocks(dir: &std::path::Path) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            damage_blocks(&path);
+        } else {
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
 }
 
 #[tokio::test]

@@ -5,12 +5,14 @@
     reason = "a helper that fails is a test that fails, and what was skipped is said"
 )]
 
+use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use waypost::testkit::client::End;
 use waypost::testkit::content;
 use waypost::testkit::origin::Origin;
+use waypost::testkit::pki::Authority;
 use waypost::testkit::process::{Process, Setup, Signal, Site, eventually};
 use waypost::testkit::script::{Gate, Hold, Script};
 
@@ -326,5 +328,21 @@ async fn with_the_wan_dead_cached_files_are_served_and_misses_are_answered_soon(
     println!("{misses} misses with the WAN dead, the slowest answered after {slowest:?}");
     assert!(slowest <= Duration::from_secs(2), "a miss took {slowest:?}");
     assert_eq!(node.ask("/readyz").await.status, 200, "upstream's trouble is not ours");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_told_at_the_start_and_in_the_metrics() {
+    const EXPIRY: &str = "waypost_tls_certificate_expiry_timestamp_seconds{listener=\"https\"}";
+    let mut stage = Stage::new().await;
+    let issued = Authority::new("CA").expired(&["localhost"]);
+    fs::write(stage.dir.path().join("node.pem"), issued.cert).expect("a file");
+    fs::write(stage.dir.path().join("node.key"), issued.key).expect("a file");
+    stage.setup.server =
+        "listen = \"127.0.0.1:0\"\ntls = { cert = \"node.pem\", key = { file = \"node.key\" } }".to_owned();
+    stage.site.configure(&stage.setup);
+    let node = stage.site.start().await;
+    assert!(node.said("the certificate has expired"), "{}", node.log().join("\n"));
+    assert_eq!(node.metric(EXPIRY).await, 978_307_200.0, "2001-01-01");
     node.stop().await;
 }

@@ -66,6 +66,7 @@ fn busy() -> Metrics {
     let upstream = metrics.upstream("https://master.example/");
     upstream.replied(http::StatusCode::OK);
     upstream.lied("garbled");
+    metrics.certificate_expires("https", waypost::base::clock::Timestamp(1));
     for reasons in [
         &metrics.cache_evictions,
         &metrics.cache_integrity_failures,

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::events::SupplyEvents;
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, Timestamp};
 use crate::config::{
     AccessFormat, CheckedConfig, QueryMode, RepositoryConfig, Source, TlsFiles, UpstreamsConfig,
 };
@@ -22,6 +23,9 @@ use crate::upstream::{self, Sources, Trust, Upstream};
 /// The name of the listeners with TLS, and of those without.
 pub(super) const LISTENERS: [&str; 2] = ["https", "http"];
 
+/// A certificate that has less time than this is worth a warning at the start.
+const EXPIRES_SOON: Duration = Duration::from_secs(14 * 86_400);
+
 /// The parts of a node, bound and ready to run.
 pub(super) struct Built {
     pub(super) plane: Arc<Plane>,
@@ -36,7 +40,7 @@ pub(super) struct Built {
 pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Built> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     // The sockets first: a port that is taken is said before anything on disk is touched.
-    let bound = bind(config)?;
+    let bound = bind(config, &clock, &metrics)?;
     let store = open_store(config, &clock)?;
     let fills = Fills::new(fill_options(config), store.clone(), clock.clone());
     let access = open_access_log(config)?;
@@ -70,7 +74,7 @@ pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Buil
     Ok(Built { plane, bound, store, fills, sources, metrics, access })
 }
 
-fn bind(config: &CheckedConfig) -> anyhow::Result<Bound> {
+fn bind(config: &CheckedConfig, clock: &Clock, metrics: &Metrics) -> anyhow::Result<Bound> {
     let limits = &config.limits;
     let options = server::Options {
         connections: limits.connections,
@@ -83,7 +87,7 @@ fn bind(config: &CheckedConfig) -> anyhow::Result<Bound> {
         drain: config.server.drain,
         ..server::Options::default()
     };
-    let tls = config.server.tls.as_ref().map(read_tls).transpose()?;
+    let tls = config.server.tls.as_ref().map(|files| read_tls(files, clock, metrics)).transpose()?;
     let secure = config.server.listen.iter().map(|address| Listener {
         address: *address,
         tls: tls.clone(),
@@ -97,9 +101,26 @@ fn bind(config: &CheckedConfig) -> anyhow::Result<Bound> {
     Ok(server::bind(secure.chain(plain).collect(), options)?)
 }
 
-fn read_tls(files: &TlsFiles) -> anyhow::Result<Tls> {
+fn read_tls(files: &TlsFiles, clock: &Clock, metrics: &Metrics) -> anyhow::Result<Tls> {
     let (cert, key) = read_identity(files)?;
-    Tls::from_pem(&cert, &key).with_context(|| format!("cannot use the certificate {}", files.cert.display()))
+    let tls = Tls::from_pem(&cert, &key)
+        .with_context(|| format!("cannot use the certificate {}", files.cert.display()))?;
+    if let Some(expiry) = Tls::expiry(&cert) {
+        metrics.certificate_expires(LISTENERS[0], expiry);
+        warn_of_expiry(&files.cert, expiry, clock.now());
+    }
+    Ok(tls)
+}
+
+/// A node with an expired certificate starts all the same: some agents do not look, and the log says why the others
+/// do not come.
+fn warn_of_expiry(file: &Path, expiry: Timestamp, now: Timestamp) {
+    let (file, days) = (file.display(), expiry.since(now).as_secs() / 86_400);
+    if expiry <= now {
+        tracing::error!(%file, "the certificate has expired: agents that check it are turned away");
+    } else if expiry.since(now) < EXPIRES_SOON {
+        tracing::warn!(%file, days, "the certificate expires soon");
+    }
 }
 
 fn read_identity(files: &TlsFiles) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {

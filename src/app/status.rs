@@ -75,6 +75,7 @@ fn copy_on_reading(
         let bad = &totals.integrity_failures;
         let found = [("read", bad.read), ("scrub", bad.scrub), ("reported", bad.reported)];
         found.iter().for_each(|(word, count)| metrics.cache_integrity_failures.of(word).copy(*count));
+        metrics.cache_scrubbed.copy(totals.scrubbed);
         let (running, readers) = fills.count();
         metrics.fills_in_flight.set(running as u64);
         metrics.fill_followers.set(readers as u64);

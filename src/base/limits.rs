@@ -54,6 +54,17 @@ pub const LANES: usize = 3;
 /// Sealed blocks of a running fill that stay in its own memory: readers near the front never touch the disk.
 pub const FILL_RECENT_BLOCKS: usize = 2;
 
+/// A body whose digest is known beforehand goes out only when it is proven, if it has no more bytes than this: another
+/// upstream can be asked then and no agent notices. 4 MiB: catalogues, deltas and every file of a directory of
+/// indexes; over a line of 10 Mbit/s it is a wait of three seconds. Of longer ones the last block is held back.
+pub const HELD_BYTES: u64 = 4 << 20;
+
+/// Files remembered for which some upstream sent wrong bytes. A forgotten one costs one more wrong fetch.
+pub const WRONG_FILES: usize = 1_024;
+
+/// How long upstreams that sent wrong bytes of a file are asked last for it: a mirror is rarely repaired faster.
+pub const WRONG_FOR: Duration = Duration::from_secs(300);
+
 /// Longest lifetime that is guessed from `Last-Modified` where the origin says nothing about freshness
 /// (RFC 9111 §4.2.2 suggests a tenth of the age): update files are replaced under their name, and a year-old
 /// one would be "fresh" for a month.
@@ -75,3 +86,13 @@ pub const CREDENTIAL_BYTES: u64 = 1 << 20;
 pub const CONFIG_BYTES: u64 = 4 << 20;
 /// Resident bytes an idle TLS connection may cost: 5,000 agents that keep one open fit in 160 MiB. A test measures it.
 pub const IDLE_CONNECTION_BYTES: u64 = 32 << 10;
+
+/// Files that one generation may name. Debian's main archive has 65,000 packages for one architecture; at some 200
+/// bytes each in memory this is 100 MiB.
+pub const LISTED_FILES: usize = 500_000;
+
+/// Bytes of one catalogue file as it comes over the wire.
+pub const CATALOGUE_BYTES: u64 = 64 << 20;
+
+/// Bytes of one catalogue file unpacked: Debian's largest `Packages` has 60 MB.
+pub const CATALOGUE_UNPACKED_BYTES: u64 = 256 << 20;

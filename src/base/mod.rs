@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod digest;
 pub mod limits;
+pub mod proof;
 pub mod size;

@@ -15,6 +15,11 @@ pub struct Key(Arc<str>);
 impl Key {
     /// The key of `path` (canonical, with its leading slash) in `repository`.
     pub fn new(repository: &str, path: &str, query: Option<&str>) -> Self {
+        Self(Self::text(repository, path, query).into())
+    }
+
+    /// The text of [`Key::new`]: enough for a look-up.
+    pub fn text(repository: &str, path: &str, query: Option<&str>) -> String {
         let mut text =
             String::with_capacity(repository.len() + path.len() + 1 + query.map_or(0, str::len) + 1);
         text.push_str(repository);
@@ -24,7 +29,7 @@ impl Key {
             text.push('?');
             text.push_str(query);
         }
-        Self(text.into())
+        text
     }
 
     /// The key of one variant of this representation (RFC 9111 §4.1): `values` are the selecting request

@@ -9,5 +9,5 @@ pub mod verdict;
 
 pub use entry::{Block, Entry, EntryBody, PieceSums};
 pub use key::Key;
-pub use prepared::{Prepared, TEMPLATE_FIELDS};
+pub use prepared::{Moment, Prepared, TEMPLATE_FIELDS};
 pub use record::{BodyMap, Head, RECORD_VERSION, Record, RecordError};

@@ -1,5 +1,9 @@
 //! What every answer from one entry has in common, made once, so that a hit copies a map and adds arithmetic.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
 use http::header::{ACCEPT_RANGES, AGE, CONTENT_LENGTH, DATE, ETAG, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -19,6 +23,27 @@ pub const TEMPLATE_FIELDS: [HeaderName; 5] = [
     HeaderName::from_static("cache-status"),
     HeaderName::from_static("x-request-id"),
 ];
+
+/// Slots of a template beyond its fields: with a table that is full, hyper's own look-up would make it grow.
+const TEMPLATE_SPARE: usize = 4;
+
+/// The numbers and words in which the plain answers of one entry differ from second to second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// `Age` in seconds.
+    pub age: u64,
+    /// Seconds of freshness left, as in `Cache-Status`.
+    pub ttl: Option<i64>,
+    /// The word of the verdict.
+    pub word: &'static str,
+}
+
+/// What was said at a moment.
+#[derive(Debug)]
+struct Said {
+    moment: Moment,
+    headers: HeaderMap,
+}
 
 /// Answer headers and freshness facts of an entry.
 #[derive(Debug)]
@@ -41,6 +66,9 @@ pub struct Prepared {
     pub validators: Validators,
     /// What the upstream can be asked with. Never the tag that we made.
     pub origin: Validators,
+    said: ArcSwapOption<Said>,
+    /// The age of the plain answer before this one.
+    said_at: AtomicU64,
 }
 
 impl Prepared {
@@ -67,11 +95,27 @@ impl Prepared {
                 }
             }
         }
-        let mut template = headers.clone();
+        let mut template = HeaderMap::with_capacity(headers.len() + TEMPLATE_FIELDS.len() + TEMPLATE_SPARE);
+        template.extend(headers.clone());
         for field in TEMPLATE_FIELDS {
             template.insert(field, HeaderValue::from_static("0"));
         }
-        Self { headers, template, status: head.status, length, freshness, validators, origin }
+        let (said, said_at) = (ArcSwapOption::empty(), AtomicU64::new(u64::MAX));
+        Self { headers, template, status: head.status, length, freshness, validators, origin, said, said_at }
+    }
+
+    /// The fields of a plain answer at this moment, where they were made before.
+    pub fn said(&self, moment: &Moment) -> Option<HeaderMap> {
+        let said = self.said.load();
+        said.as_ref().filter(|said| said.moment == *moment).map(|said| said.headers.clone())
+    }
+
+    /// Keeps the fields of a plain answer for the others of the same moment. The first of a moment is not kept:
+    /// most entries have only one, and would pay for it in memory.
+    pub fn keep_said(&self, moment: Moment, headers: &HeaderMap) {
+        if self.said_at.swap(moment.age, Ordering::Relaxed) == moment.age {
+            self.said.store(Some(Arc::new(Said { moment, headers: headers.clone() })));
+        }
     }
 
     /// Whether this says that there is nothing: it has its own, short lifetime and is never served stale.
@@ -124,6 +168,27 @@ mod tests {
         assert_eq!(prepared.headers.get("date").unwrap(), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert!(!prepared.headers.contains_key("age"));
         assert_eq!(prepared.freshness.initial_age.as_secs(), 8);
+    }
+
+    #[test]
+    fn what_is_said_again_within_a_moment_is_kept_and_no_longer() {
+        let prepared = Prepared::of(&head(200, &[]), 3, None);
+        let moment = Moment { age: 7, ttl: Some(3), word: "hit" };
+        prepared.keep_said(moment, &prepared.headers);
+        assert_eq!(prepared.said(&moment), None, "once is not often");
+        prepared.keep_said(moment, &prepared.headers);
+        assert_eq!(prepared.said(&moment).as_ref(), Some(&prepared.headers));
+        for other in
+            [Moment { age: 8, ..moment }, Moment { ttl: None, ..moment }, Moment { word: "x", ..moment }]
+        {
+            assert_eq!(prepared.said(&other), None);
+        }
+    }
+
+    #[test]
+    fn a_template_has_room_so_that_nothing_grows_on_the_way() {
+        let template = Prepared::of(&head(200, &[]), 3, Some(&Digest::of(b"abc"))).template.clone();
+        assert!(template.capacity() > template.len());
     }
 
     #[test]

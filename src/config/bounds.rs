@@ -6,7 +6,7 @@ use super::checked::{CacheConfig, Limits};
 use super::diagnostic::{Code, Diagnostic};
 use super::files;
 use super::ranges::{
-    CACHE_DIR, CACHE_MAX_OBJECT, CACHE_MEMORY, CACHE_MIN_FREE, CACHE_SIZE, CONNECTIONS,
+    CACHE_DIR, CACHE_MAX_OBJECT, CACHE_MEMORY, CACHE_MIN_FREE, CACHE_SCRUB_RATE, CACHE_SIZE, CONNECTIONS,
     CONNECTIONS_PER_ADDRESS, FILLS, FILLS_PER_UPSTREAM, HANDSHAKES, HEAD_TIMEOUT, IDLE_TIMEOUT, QUEUE,
     QUEUE_WAIT, REQUESTS_PER_CONNECTION, SEND_TIMEOUT,
 };
@@ -14,7 +14,7 @@ use super::reader::{Keys, Section};
 use super::values::render_bytes;
 
 pub(super) const CACHE: Keys =
-    Keys { known: &["dir", "size", "memory", "min_free", "max_object"], later: &[] };
+    Keys { known: &["dir", "size", "memory", "min_free", "max_object", "scrub_rate"], later: &[] };
 pub(super) const LIMITS: Keys = Keys {
     known: &[
         "connections",
@@ -53,6 +53,7 @@ pub(super) fn cache(section: &Section<'_>) -> CacheConfig {
         size,
         memory: section.size_or("memory", &CACHE_MEMORY),
         min_free: section.size_or("min_free", &CACHE_MIN_FREE),
+        scrub_rate: section.rate_or("scrub_rate", &CACHE_SCRUB_RATE),
         max_object: max_object.map_or(CACHE_MAX_OBJECT.default, |at| at.value).min(size),
     }
 }

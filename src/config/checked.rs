@@ -70,6 +70,8 @@ pub struct CacheConfig {
     pub memory: u64,
     /// Bytes of the file system that stay free.
     pub min_free: u64,
+    /// Bytes per second that the scrub reads; 0 is off.
+    pub scrub_rate: u64,
     /// Largest body that is kept; larger ones stream through. Never more than `size`.
     pub max_object: u64,
 }

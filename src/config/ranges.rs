@@ -47,6 +47,8 @@ pub(super) const CACHE_SIZE: Allowed<u64> = count(10 * GIB, 16 * MIB, 1 << 50);
 pub(super) const CACHE_MEMORY: Allowed<u64> = count(256 * MIB, 8 * MIB, 1 << 40);
 /// Other programs on the same file system want to live too.
 pub(super) const CACHE_MIN_FREE: Allowed<u64> = count(GIB, 0, 1 << 50);
+/// Slow enough not to be felt on a disk of any kind; 200 GiB in 14 hours.
+pub(super) const CACHE_SCRUB_RATE: Allowed<u64> = count(4 * MIB, 0, GIB);
 /// Up to what a length is believed at all; the default is cut to the cache's size.
 pub(super) const CACHE_MAX_OBJECT: Allowed<u64> = count(16 * GIB, MIB, crate::base::limits::BODY_BYTES);
 

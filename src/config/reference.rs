@@ -114,6 +114,12 @@ fn cache() -> Vec<Row> {
         size("memory", &CACHE_MEMORY, "of it, hot in memory: a quarter records, the rest blocks"),
         size("min_free", &CACHE_MIN_FREE, "of the file system, left free whatever `size` says"),
         size("max_object", &CACHE_MAX_OBJECT, "larger files stream through unstored; at most `size`"),
+        of(
+            "scrub_rate",
+            &CACHE_SCRUB_RATE,
+            |rate| quoted(&format!("{}/s", render_bytes(rate))),
+            "how fast blocks that nobody asks for are read and checked, once a day; `\"0B/s\"` turns it off",
+        ),
     ]
 }
 

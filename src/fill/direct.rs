@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::Fills;
 use super::cause::Cause;
 use super::follow::Broken;
-use super::job::Job;
+use super::job::{Job, Supply};
 use super::open::{Line, ask_all, first_ask};
 use crate::protocol::headers::{header_map, storable_headers};
 use crate::protocol::reply::ReplyKind;
@@ -19,16 +19,18 @@ use crate::upstream::BodyError;
 
 /// The reply that turned out not to be shareable, for whoever of those who waited takes it first.
 #[derive(Clone)]
-pub struct Parked(Arc<Mutex<Option<Line>>>);
+pub struct Parked(Arc<Mutex<Option<Waiting>>>);
+
+type Waiting = (Line, Arc<Supply>);
 
 impl Parked {
-    pub(super) fn new(line: Line) -> Self {
-        Self(Arc::new(Mutex::new(Some(line))))
+    pub(super) fn new(line: Line, supply: Arc<Supply>) -> Self {
+        Self(Arc::new(Mutex::new(Some((line, supply)))))
     }
 
     /// Takes the reply, if nobody has.
     pub fn take(&self) -> Option<Direct> {
-        self.0.lock().take().map(Direct::new)
+        self.0.lock().take().map(|(line, supply)| Direct::new(line, supply))
     }
 }
 
@@ -45,7 +47,7 @@ pub struct Direct {
 }
 
 impl Direct {
-    fn new(line: Line) -> Self {
+    fn new(line: Line, supply: Arc<Supply>) -> Self {
         let length = match line.reply.kind {
             ReplyKind::Whole { length, .. } => length,
             _ => Some(0),
@@ -54,7 +56,10 @@ impl Direct {
             status: line.reply.status,
             headers: header_map(&storable_headers(&line.reply.headers)),
             length,
-            body: PassBody(if length == Some(0) { Passing::Done } else { Passing::Idle(Box::new(line)) }),
+            body: PassBody {
+                passing: if length == Some(0) { Passing::Done } else { Passing::Idle(Box::new(line)) },
+                supply,
+            },
         }
     }
 }
@@ -69,12 +74,15 @@ impl Fills {
         let mut ask = first_ask(job, None);
         ask.loop_tokens.push(token.as_str().to_owned());
         let line = ask_all(&job.supply, &self.0.clock, &ask).await?;
-        Ok(Direct::new(line))
+        Ok(Direct::new(line, Arc::clone(&job.supply)))
     }
 }
 
 /// A body on its way through. An error in it breaks the transfer.
-pub struct PassBody(Passing);
+pub struct PassBody {
+    passing: Passing,
+    supply: Arc<Supply>,
+}
 
 type Next = Pin<Box<dyn Future<Output = (Box<Line>, Option<Result<Bytes, BodyError>>)> + Send>>;
 
@@ -88,21 +96,22 @@ impl PassBody {
     /// The next bytes, as they come.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         loop {
-            match std::mem::replace(&mut self.0, Passing::Done) {
+            match std::mem::replace(&mut self.passing, Passing::Done) {
                 Passing::Idle(mut line) => {
-                    self.0 = Passing::Waiting(Box::pin(async move {
-                        let frame = line.reply.frame().await;
+                    let supply = Arc::clone(&self.supply);
+                    self.passing = Passing::Waiting(Box::pin(async move {
+                        let frame = line.frame(&supply).await;
                         (line, frame)
                     }));
                 }
                 Passing::Waiting(mut next) => {
                     let Poll::Ready((line, frame)) = next.as_mut().poll(cx) else {
-                        self.0 = Passing::Waiting(next);
+                        self.passing = Passing::Waiting(next);
                         return Poll::Pending;
                     };
                     return Poll::Ready(match frame {
                         Some(Ok(bytes)) => {
-                            self.0 = Passing::Idle(line);
+                            self.passing = Passing::Idle(line);
                             Some(Ok(bytes))
                         }
                         Some(Err(error)) => Some(Err(Broken(Cause::Broken(error.blame().to_owned())))),

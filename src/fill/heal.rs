@@ -145,7 +145,7 @@ async fn fetch_block(supply: &Supply, now: Timestamp, ask: &Ask, digest: Digest)
     let mut last = Cause::Unreachable("no upstream is up".to_owned());
     for upstream in supply.sources.candidates(now) {
         last = match ask_one(supply, &upstream, ask).await {
-            Ok(line) => match read_block(line, start, len).await {
+            Ok(line) => match read_block(supply, line, start, len).await {
                 Ok(bytes) if Digest::of(&bytes) == digest => return Ok(bytes),
                 Ok(_) => Cause::Changed,
                 Err(cause) => cause,
@@ -157,7 +157,7 @@ async fn fetch_block(supply: &Supply, now: Timestamp, ask: &Ask, digest: Digest)
 }
 
 /// The block's bytes out of a 206, or out of a 200 where upstream does not serve ranges.
-async fn read_block(mut line: Line, start: u64, len: usize) -> Result<Bytes, Cause> {
+async fn read_block(supply: &Supply, mut line: Line, start: u64, len: usize) -> Result<Bytes, Cause> {
     let mut skip = match line.reply.kind {
         ReplyKind::Part { .. } => 0,
         ReplyKind::Whole { .. } => start,
@@ -165,7 +165,7 @@ async fn read_block(mut line: Line, start: u64, len: usize) -> Result<Bytes, Cau
     };
     let mut block = BytesMut::with_capacity(len);
     while block.len() < len {
-        let mut frame = match line.reply.frame().await {
+        let mut frame = match line.frame(supply).await {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => return Err(Cause::Broken(error.blame().to_owned())),
             None => return Err(Cause::Changed),

@@ -22,7 +22,7 @@ use crate::base::digest::{Digest, Hasher};
 use crate::base::limits::{BLOCK_BYTES, FILL_RECENT_BLOCKS, INLINE_BYTES, WAKE_AFTER, WAKE_BYTES};
 use crate::cache::{Block, BodyMap, Record};
 use crate::protocol::validators::resume_validator;
-use crate::upstream::BodyError;
+use crate::upstream::{BodyError, Permit, Upstream};
 
 /// Blocks a lane hands to the disk before it waits for the first of them. Bounds its memory.
 const WRITES: usize = 2;
@@ -60,7 +60,9 @@ pub(super) struct Lane {
     /// First block that is none of this lane's business.
     pub(super) limit: usize,
     /// Set for the first lane: it looks after the fill as a whole.
-    leads: bool,
+    pub(super) leads: bool,
+    /// A place at an upstream that was taken before there was anything to ask.
+    pub(super) place: Option<(Arc<Upstream>, Permit)>,
     pub(super) pending: Bytes,
     stage: BytesMut,
     flush_at: Option<Instant>,
@@ -85,10 +87,15 @@ impl Lane {
         lane
     }
 
-    /// A lane for the blocks from `first` (claimed by the caller) up to `limit`.
-    pub(super) fn ahead(course: Arc<Course>, first: usize, limit: usize) -> Self {
+    /// A lane from `place` for the blocks from `first` (claimed by the caller) up to `limit`.
+    pub(super) fn ahead(
+        course: Arc<Course>,
+        (first, limit): (usize, usize),
+        place: (Arc<Upstream>, Permit),
+    ) -> Self {
         let mut lane = Self::new(course, None, start_of(first), limit, false);
         lane.claimed = true;
+        lane.place = Some(place);
         lane
     }
 
@@ -100,6 +107,7 @@ impl Lane {
             claimed: false,
             limit,
             leads,
+            place: None,
             pending: Bytes::new(),
             stage: BytesMut::new(),
             flush_at: None,
@@ -133,11 +141,8 @@ impl Lane {
             let note_at = self.noted_at + NOTE_EVERY;
             tokio::select! {
                 biased;
-                frame = line.reply.frame() => match frame {
-                    Some(Ok(bytes)) => {
-                        fill.supply.events.upstream_received(line.upstream.name(), bytes.len() as u64);
-                        self.pending = bytes;
-                    }
+                frame = line.frame(&fill.supply) => match frame {
+                    Some(Ok(bytes)) => self.pending = bytes,
                     Some(Err(error)) => {
                         self.flush();
                         self.line = None;

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::header::VARY;
-use tokio::task::JoinSet;
 
 use super::Fills;
+use super::ahead::Ahead;
 use super::body::{Body, split};
 use super::cause::Cause;
 use super::direct::Parked;
@@ -18,7 +18,7 @@ use super::seat::Settled;
 use super::state::{Fill, Opened};
 use super::tokens::Token;
 use crate::base::digest::Digest;
-use crate::base::limits::{BLOCK_BYTES, INLINE_BYTES, LANES};
+use crate::base::limits::{BLOCK_BYTES, INLINE_BYTES};
 use crate::cache::{BodyMap, Entry, EntryBody, Head, Prepared, Record};
 use crate::protocol::freshness::{self, Storable};
 use crate::protocol::headers::storable_headers;
@@ -164,8 +164,12 @@ fn first_gap(partial: &Record) -> Option<usize> {
 
 fn continuation(partial: &Record) -> Option<Span> {
     let validators = Validators::of(&crate::protocol::headers::header_map(&partial.head.headers));
-    let start = first_gap(partial)? as u64 * BLOCK_BYTES;
-    Some(Span { start, end: None, if_range: Some(resume_validator(&validators)?) })
+    let gap = first_gap(partial)?;
+    let BodyMap::Blocks(blocks) = &partial.body else { return None };
+    // Up to the next block that is here, if there is one.
+    let next = blocks.iter().skip(gap + 1).position(Option::is_some).map(|more| gap + 1 + more);
+    let end = next.map(|next| next as u64 * BLOCK_BYTES);
+    Some(Span { start: gap as u64 * BLOCK_BYTES, end, if_range: Some(resume_validator(&validators)?) })
 }
 
 /// Whether a 206 continues the body that the record began.
@@ -212,7 +216,7 @@ async fn begin(lead: &Lead, job: Job, line: Line, length: Option<u64>) -> Result
     if let Storable::No(reason) = job.effective.may_store(&facts) {
         tracing::debug!(key = %job.key, reason = reason.as_str(), "the answer cannot be shared");
         fills.remember_direct(&job.key);
-        return Ok(Settled::NotShareable(Parked::new(line)));
+        return Ok(Settled::NotShareable(Parked::new(line, Arc::clone(&job.supply))));
     }
     fills.forget_direct(&job.key);
     fills.forget_negative(&job.key);
@@ -281,14 +285,14 @@ async fn stream(
 
 /// Pumps until every byte is here. Returns the body's length.
 async fn flow(lead: &Lead, course: &Arc<Course>, lane: &mut Lane) -> Result<u64, Cause> {
-    let mut lanes = JoinSet::new();
+    let mut ahead = Ahead::default();
     let length = course.opened.length;
     let (mut last_at, mut stuck) = (lane.at, 0);
     loop {
         let upstream = lane.line.as_ref().map(|line| Arc::clone(&line.upstream));
         match lane.pump().await {
             Stop::Wanted => {
-                open_lanes(course, &mut lanes);
+                ahead.open(course);
                 continue;
             }
             Stop::End if length.is_none() && lane.total.is_none_or(|total| total == lane.at) => {
@@ -325,53 +329,10 @@ async fn flow(lead: &Lead, course: &Arc<Course>, lane: &mut Lane) -> Result<u64,
                 return length.ok_or(Cause::Internal);
             }
             // What is missing belongs to other lanes; one that failed leaves a hole behind.
-            lanes.join_next().await.ok_or(Cause::Internal)?.map_err(|_| Cause::Internal)?;
+            ahead.one_ends().await?;
         }
         lane.reopen(None, upstream).await?;
     }
-}
-
-/// Starts lanes for what readers want far ahead, within the bound.
-fn open_lanes(course: &Arc<Course>, lanes: &mut JoinSet<()>) {
-    while lanes.try_join_next().is_some() {}
-    for (at, until) in course.fill.take_wants() {
-        if lanes.len() + 1 >= LANES || resume_validator(&course.opened.prepared.origin).is_none() {
-            return;
-        }
-        let first = (at / BLOCK_BYTES) as usize;
-        let wanted = until.min(course.opened.length.unwrap_or(until)).div_ceil(BLOCK_BYTES) as usize;
-        let limit = course.fill.look(|body| {
-            let limit = wanted.min(first + body.holes_from(first));
-            (limit > first && body.claim(first)).then_some(limit)
-        });
-        if let Some(limit) = limit {
-            let lane = Lane::ahead(Arc::clone(course), first, limit);
-            lanes.spawn(run_ahead(lane));
-        }
-    }
-}
-
-/// A lane for one span. What it cannot get it leaves to the first one.
-async fn run_ahead(mut lane: Lane) {
-    let mut result = lane.reopen(None, None).await;
-    while result.is_ok() {
-        let upstream = lane.line.as_ref().map(|line| Arc::clone(&line.upstream));
-        result = match lane.pump().await {
-            Stop::Broken(error) => lane.reopen(Some(&error), upstream).await,
-            Stop::Wanted => Ok(()),
-            Stop::End if lane.course.opened.length == Some(lane.at) => {
-                lane.seal_last().await;
-                break;
-            }
-            Stop::End | Stop::Taken | Stop::Alone => break,
-        };
-    }
-    if let Err(cause) = result {
-        tracing::info!(key = %lane.fill().key(), at = lane.at, %cause, "a second lane was given up");
-        lane.fill().look(Body::stay_single);
-    }
-    lane.release();
-    lane.settle_writes().await;
 }
 
 /// Proves the body whole, makes its entry, and puts it where hits find it.

@@ -8,6 +8,7 @@
 //! few pointer moves). Neither is held over an await, and the registry's is taken first.
 
 mod admission;
+mod ahead;
 mod body;
 mod cause;
 mod direct;

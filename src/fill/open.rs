@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
 
@@ -11,7 +12,7 @@ use super::job::{Job, Supply};
 use crate::base::clock::{Clock, Timestamp};
 use crate::cache::Entry;
 use crate::protocol::reply::ReplyKind;
-use crate::upstream::{Ask, FetchError, Permit, Reply, Upstream};
+use crate::upstream::{Ask, BodyError, FetchError, Permit, Reply, Upstream};
 
 /// A reply on its way, with the right to be one of its upstream's fetches.
 pub(super) struct Line {
@@ -23,10 +24,35 @@ pub(super) struct Line {
 /// How long a fetch waits for a place among its upstream's fetches.
 const PLACE_PATIENCE: Duration = Duration::from_secs(20);
 
+impl Line {
+    /// The next bytes of the body, counted as received. Nothing else may read it: what crossed the WAN is what an
+    /// administrator pays for, whoever it was for.
+    pub(super) async fn frame(&mut self, supply: &Supply) -> Option<Result<Bytes, BodyError>> {
+        let frame = self.reply.frame().await;
+        if let Some(Ok(bytes)) = &frame {
+            supply.events.upstream_received(self.upstream.name(), bytes.len() as u64);
+        }
+        frame
+    }
+}
+
+/// Waits for a place among the fetches of an upstream.
+pub(super) async fn place_at(upstream: &Upstream) -> Result<Permit, Cause> {
+    let permit = tokio::time::timeout(PLACE_PATIENCE, upstream.acquire()).await;
+    permit.ok().and_then(Result::ok).ok_or(Cause::Overloaded)
+}
+
 /// Asks one upstream and says so to the supply's events. Statuses are not judged here.
 pub(super) async fn ask_one(supply: &Supply, upstream: &Arc<Upstream>, ask: &Ask) -> Result<Line, Cause> {
-    let permit = tokio::time::timeout(PLACE_PATIENCE, upstream.acquire()).await;
-    let Ok(Ok(permit)) = permit else { return Err(Cause::Overloaded) };
+    ask_from(supply, (upstream, place_at(upstream).await?), ask).await
+}
+
+/// As [`ask_one`], from a place that was taken before.
+pub(super) async fn ask_from(
+    supply: &Supply,
+    (upstream, permit): (&Arc<Upstream>, Permit),
+    ask: &Ask,
+) -> Result<Line, Cause> {
     match upstream.fetch(ask).await {
         Ok(reply) => {
             supply.events.upstream_answered(upstream.name(), Some(reply.status));

@@ -9,11 +9,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::body::{Body, Found, start_of};
+use super::body::{Body, Found, split, start_of};
 use super::cause::Cause;
 use super::heal::read_or_heal;
+use super::job::Supply;
 use super::lane::Lane;
-use super::open::{Line, ask_one};
+use super::open::{Line, ask_from, ask_one};
 use super::state::Fill;
 use crate::base::limits::{OVERLAP_BYTES, PIECE_BYTES};
 use crate::protocol::reply::ReplyKind;
@@ -65,6 +66,9 @@ impl Lane {
         loop {
             match self.reopen_somewhere(trouble, same.clone(), &mut setback).await {
                 Some(Err(Cause::Changed)) => return Err(Cause::Changed),
+                // Whoever has no place leaves the span to the first lane, which has one: waiting here would keep the
+                // block from it.
+                Some(Err(Cause::Overloaded)) if !self.leads => return Err(Cause::Overloaded),
                 Some(Ok(())) => {
                     self.setback = Some(setback);
                     return Ok(());
@@ -134,7 +138,17 @@ impl Lane {
             }),
             loop_tokens: job.loop_tokens.clone(),
         };
-        let line = ask_one(&self.fill().supply, upstream, &ask).await?;
+        let supply = Arc::clone(&self.fill().supply);
+        let line = match self.place.take() {
+            Some((at, permit)) if Arc::ptr_eq(&at, upstream) => {
+                ask_from(&supply, (upstream, permit), &ask).await?
+            }
+            _ if self.leads => ask_one(&supply, upstream, &ask).await?,
+            _ => {
+                let permit = upstream.try_acquire().map_err(|_| Cause::Overloaded)?;
+                ask_from(&supply, (upstream, permit), &ask).await?
+            }
+        };
         let same = same_representation(ours, &Validators::of(&line.reply.headers));
         match line.reply.kind {
             ReplyKind::Part { total, .. }
@@ -153,10 +167,13 @@ impl Lane {
         }
     }
 
-    /// Where the span this lane asks for ends: at its limit, or at the end of the body.
+    /// Where the span this lane asks for ends: at its limit, at the next block that is here or somebody else's, or at
+    /// the end of the body.
     fn span_end(&self) -> Option<u64> {
         let length = self.course.opened.length?;
-        let end = if self.limit == usize::MAX { length } else { start_of(self.limit).min(length) };
+        let (index, _) = split(self.at);
+        let free = self.fill().look(|body| body.holes_from(index + 1));
+        let end = start_of(self.limit.min(index + 1 + free));
         (end < length).then_some(end)
     }
 
@@ -177,7 +194,7 @@ impl Lane {
     async fn match_overlap(&mut self, mut line: Line, mut overlap: Bytes) -> Result<(), Cause> {
         let mut frame = Bytes::new();
         while !overlap.is_empty() {
-            frame = next_frame(&mut line).await?;
+            frame = next_frame(&self.fill().supply, &mut line).await?;
             let common = frame.len().min(overlap.len());
             if frame.split_to(common) != overlap.split_to(common) {
                 return Err(Cause::Changed);
@@ -194,7 +211,7 @@ impl Lane {
         let mut frame = Bytes::new();
         while at < self.at {
             if frame.is_empty() {
-                frame = next_frame(&mut line).await?;
+                frame = next_frame(&self.fill().supply, &mut line).await?;
             }
             let ours = held(self.fill(), at).await?;
             let left = usize::try_from(self.at - at).unwrap_or(usize::MAX);
@@ -210,8 +227,8 @@ impl Lane {
     }
 }
 
-async fn next_frame(line: &mut Line) -> Result<Bytes, Cause> {
-    match line.reply.frame().await {
+async fn next_frame(supply: &Supply, line: &mut Line) -> Result<Bytes, Cause> {
+    match line.frame(supply).await {
         Some(Ok(frame)) => Ok(frame),
         Some(Err(error)) => Err(Cause::Broken(error.blame().to_owned())),
         None => Err(Cause::Changed),

@@ -3,9 +3,8 @@
 //! hyper parses well but lets through what this product has no use for and others were hurt by: bodies on
 //! GET, codings stacked on chunked, foreign authorities, hosts that are not ours. Nothing here is repaired.
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
 use super::target::{CanonicalTarget, TargetError, parse_target};
 
@@ -101,26 +100,101 @@ impl Refusal {
     }
 }
 
+/// A request that came through the door.
+#[derive(Clone, Debug)]
+pub struct Admitted<'p> {
+    /// What it asks for.
+    pub target: CanonicalTarget<'p>,
+    /// What its fields ask besides.
+    pub wants: Wants,
+}
+
+/// Which fields a request has that can change its answer. Nearly every request has none, and then nobody needs to
+/// look them up one by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// A precondition (RFC 9110 §13.1.1 to §13.1.4).
+    pub condition: bool,
+    /// `Range`; `If-Range` means nothing without it.
+    pub range: bool,
+    /// `Cache-Control` or `Pragma`.
+    pub freshness: bool,
+    /// `CDN-Loop`.
+    pub looped: bool,
+}
+
+impl Wants {
+    /// Whether it asks for nothing but the file, whole.
+    pub const fn is_plain(self) -> bool {
+        !self.condition && !self.range
+    }
+}
+
+const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+
+/// What the door looks at, gathered in one pass over the fields: a look-up for each that could be there costs
+/// several times as much.
+#[derive(Default)]
+struct Seen<'p> {
+    host: Option<&'p HeaderValue>,
+    hosts: usize,
+    length: Option<&'p HeaderValue>,
+    lengths: usize,
+    coded: bool,
+    expects: bool,
+    wants: Wants,
+}
+
+impl<'p> Seen<'p> {
+    fn of(headers: &'p HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in headers {
+            match *name {
+                header::HOST => {
+                    seen.host = seen.host.or(Some(value));
+                    seen.hosts += 1;
+                }
+                header::CONTENT_LENGTH => {
+                    seen.length = seen.length.or(Some(value));
+                    seen.lengths += 1;
+                }
+                header::TRANSFER_ENCODING => seen.coded = true,
+                header::EXPECT => seen.expects = true,
+                header::IF_MATCH
+                | header::IF_NONE_MATCH
+                | header::IF_MODIFIED_SINCE
+                | header::IF_UNMODIFIED_SINCE => seen.wants.condition = true,
+                header::RANGE => seen.wants.range = true,
+                header::CACHE_CONTROL | header::PRAGMA => seen.wants.freshness = true,
+                _ => seen.wants.looped |= *name == CDN_LOOP,
+            }
+        }
+        seen
+    }
+}
+
 /// Checks a request's head; what it returns is the only way to its path. No allocation on the usual way.
 ///
 /// # Errors
 /// [`Refusal`]: answer it as it says.
-pub fn check_request<'p>(parts: &'p Parts, door: &Door<'_>) -> Result<CanonicalTarget<'p>, Refusal> {
+pub fn check_request<'p>(parts: &'p Parts, door: &Door<'_>) -> Result<Admitted<'p>, Refusal> {
+    let seen = Seen::of(&parts.headers);
     if !matches!(parts.version, Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2) {
         return Err(Refusal::closing(StatusCode::HTTP_VERSION_NOT_SUPPORTED, RefusalReason::Version));
     }
-    check_method(parts, door)?;
-    if let Some(reason) = body_reason(parts, door) {
+    check_method(parts, &seen, door)?;
+    if let Some(reason) = body_reason(&seen, door) {
         return Err(Refusal::bad(reason));
     }
-    if parts.headers.contains_key(EXPECT) {
+    if seen.expects {
         return Err(Refusal::closing(StatusCode::EXPECTATION_FAILED, RefusalReason::Expect));
     }
-    check_host(parts, door)?;
-    parse_target(&parts.uri).map_err(|error| match error {
+    check_host(parts, &seen, door)?;
+    let target = parse_target(&parts.uri).map_err(|error| match error {
         TargetError::TooLong => Refusal::closing(StatusCode::URI_TOO_LONG, RefusalReason::Target(error)),
         _ => Refusal::bad(RefusalReason::Target(error)),
-    })
+    })?;
+    Ok(Admitted { target, wants: seen.wants })
 }
 
 /// Whether the answer must end the connection although the request is in order: HTTP/1.0, where
@@ -129,33 +203,29 @@ pub fn must_close(parts: &Parts) -> bool {
     parts.version == Version::HTTP_10
 }
 
-fn check_method(parts: &Parts, door: &Door<'_>) -> Result<(), Refusal> {
+fn check_method(parts: &Parts, seen: &Seen<'_>, door: &Door<'_>) -> Result<(), Refusal> {
     if parts.method == Method::GET || parts.method == Method::HEAD {
         return Ok(());
     }
     // With a body behind it the connection cannot be kept: we will not read it. A tunnel is never opened.
-    let close = parts.method == Method::CONNECT || body_reason(parts, door).is_some();
+    let close = parts.method == Method::CONNECT || body_reason(seen, door).is_some();
     Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, reason: RefusalReason::Method, close, allow: true })
 }
 
 /// A body nobody reads would be parsed as the next request (CVE-2025-4366), so none is accepted.
-fn body_reason(parts: &Parts, door: &Door<'_>) -> Option<RefusalReason> {
-    if parts.headers.contains_key(TRANSFER_ENCODING) {
+fn body_reason(seen: &Seen<'_>, door: &Door<'_>) -> Option<RefusalReason> {
+    if seen.coded {
         return Some(RefusalReason::TransferEncoding);
     }
-    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
-    if let Some(length) = lengths.next()
-        && (length.as_bytes() != b"0" || lengths.next().is_some())
-    {
+    if seen.length.is_some_and(|length| length.as_bytes() != b"0" || seen.lengths > 1) {
         return Some(RefusalReason::ContentLength);
     }
     door.body.then_some(RefusalReason::Body)
 }
 
-fn check_host(parts: &Parts, door: &Door<'_>) -> Result<(), Refusal> {
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let field = hosts.next().map(|value| value.to_str().ok().and_then(Host::parse));
-    if hosts.next().is_some() {
+fn check_host(parts: &Parts, seen: &Seen<'_>, door: &Door<'_>) -> Result<(), Refusal> {
+    let field = seen.host.map(|value| value.to_str().ok().and_then(Host::parse));
+    if seen.hosts > 1 {
         return Err(Refusal::bad(RefusalReason::TwoHosts));
     }
     let target = parts.uri.authority().map(|authority| Host::parse(authority.as_str()));

@@ -133,6 +133,42 @@ pub fn decode_path(path: &str) -> String {
     String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
+/// The canonical path of a file that a catalogue names: plain text, relative, with `/` between folders. The inverse
+/// of [`decode_path`].
+///
+/// # Errors
+/// [`TargetError`]: the name is empty, is no file below where it is counted from, or could be read in two ways.
+pub fn path_of_name(name: &str) -> Result<String, TargetError> {
+    let mut path = String::with_capacity(name.len() + 8);
+    path.push('/');
+    for &byte in name.as_bytes() {
+        match byte {
+            b'\\' => return Err(TargetError::Backslash),
+            0..=31 | 127 => return Err(TargetError::Control),
+            b'/' => path.push('/'),
+            _ if stands_raw(byte) => path.push(char::from(byte)),
+            _ => {
+                path.push('%');
+                escape_into(&mut path, byte);
+            }
+        }
+    }
+    if path.len() > TARGET_BYTES {
+        return Err(TargetError::TooLong);
+    }
+    if path.ends_with('/') {
+        return Err(TargetError::EmptySegment);
+    }
+    scan(&path)?;
+    path.remove(0);
+    Ok(path)
+}
+
+/// Whether `path`, without a leading slash, is the canonical path of a file.
+pub fn is_canonical_below(path: &str) -> bool {
+    path_of_name(&decode_path(path)).is_ok_and(|canonical| canonical == path)
+}
+
 /// `unreserved` of RFC 3986 §2.3: the same with and without escape.
 const fn unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')

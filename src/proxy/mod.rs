@@ -115,11 +115,11 @@ impl Ids {
 
     /// An id as it stands in header and log: sixteen hexadecimal digits.
     fn value(id: u64) -> HeaderValue {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        // Arithmetic and not a table: the compiler does all digits at once.
+        let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
         let mut text = [0_u8; 16];
-        for (place, digit) in text.iter_mut().enumerate() {
-            let nibble = (id >> (60 - 4 * place)) & 0xf;
-            *digit = DIGITS.get(nibble as usize).copied().unwrap_or(b'0');
+        for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(id.to_be_bytes()) {
+            *pair = [digit(byte >> 4), digit(byte & 0xf)];
         }
         HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
     }

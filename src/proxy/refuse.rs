@@ -28,7 +28,7 @@ fn plain(status: StatusCode, text: &'static str, verdict: &'static str) -> Reply
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let length = Some(text.len() as u64);
     let source = Source::Bytes(Bytes::from_static(text.as_bytes()));
-    Reply { status, headers, source, length, result: CacheResult::Error, verdict, close: false }
+    Reply { status, headers, source, length, result: CacheResult::Error, verdict, close: false, said: false }
 }
 
 /// Refused before anything was looked at.

@@ -5,9 +5,10 @@
 
 use std::ops::Range;
 
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use super::serve::Asked;
 use crate::protocol::multipart::Multipart;
 use crate::protocol::range::{
     RangeAnswer, content_range, content_range_unsatisfied, decide_range, parse_range,
@@ -41,12 +42,12 @@ const OF_THE_BODY: [http::HeaderName; 3] = [CONTENT_TYPE, CONTENT_LENGTH, http::
 /// Decides what to send, and completes `headers`, which already has the representation's own fields. Returns the
 /// length of what is sent, where it is known.
 pub(super) fn represent(
-    method: &Method,
-    request: &HeaderMap,
+    asked: &Asked<'_>,
     whole: &Whole<'_>,
     headers: &mut HeaderMap,
 ) -> (StatusCode, Send, Option<u64>) {
-    match decide_conditional(request, whole.validators) {
+    let condition = asked.wants.condition.then(|| decide_conditional(asked.headers, whole.validators));
+    match condition.unwrap_or(Conditional::Proceed) {
         Conditional::Proceed => {}
         Conditional::NotModified => {
             OF_THE_BODY.iter().for_each(|name| drop(headers.remove(name)));
@@ -60,10 +61,10 @@ pub(super) fn represent(
     }
     let Some(length) = whole.length else {
         // Without a length there is no 206 that could be trusted; the whole is always a right answer (§14.2).
-        let send = if method == Method::HEAD { Send::Nothing } else { Send::Whole };
+        let send = if asked.method == Method::HEAD { Send::Nothing } else { Send::Whole };
         return (StatusCode::OK, send, None);
     };
-    let (status, send, sent) = match ranges(method, request, whole.validators, length) {
+    let (status, send, sent) = match ranges(asked, whole.validators, length) {
         RangeAnswer::Whole => (StatusCode::OK, Send::Whole, length),
         RangeAnswer::One(range) => {
             headers.insert(CONTENT_RANGE, content_range(&range, Some(length)));
@@ -83,16 +84,15 @@ pub(super) fn represent(
         }
     };
     headers.insert(CONTENT_LENGTH, HeaderValue::from(sent));
-    let send = if method == Method::HEAD { Send::Nothing } else { send };
+    let send = if asked.method == Method::HEAD { Send::Nothing } else { send };
     (status, send, Some(sent))
 }
 
-fn ranges(method: &Method, request: &HeaderMap, validators: &Validators, length: u64) -> RangeAnswer {
-    // The hot path asks for no range.
-    if method != Method::GET || !request.contains_key(RANGE) || !decide_if_range(request, validators) {
+fn ranges(asked: &Asked<'_>, validators: &Validators, length: u64) -> RangeAnswer {
+    if !asked.wants.range || asked.method != Method::GET || !decide_if_range(asked.headers, validators) {
         return RangeAnswer::Whole;
     }
-    decide_range(&parse_range(request), length)
+    decide_range(&parse_range(asked.headers), length)
 }
 
 /// Random bits for a boundary that no body can contain on purpose.

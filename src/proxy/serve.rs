@@ -17,12 +17,12 @@ use super::represent::{Send, Whole, represent};
 use super::{Ids, Kind, Plane, QueryMode, Repository, refuse, wait};
 use crate::base::clock::Timestamp;
 use crate::cache::verdict::{Known, ttl_seconds};
-use crate::cache::{Entry, Key};
+use crate::cache::{Entry, Key, Moment};
 use crate::fill::Origin;
 use crate::protocol::cache_status::{CacheStatus, Fwd};
 use crate::protocol::digest_field::repr_digest;
 use crate::protocol::headers::loop_tokens;
-use crate::protocol::request::{Door, check_request, must_close};
+use crate::protocol::request::{Admitted, Door, Wants, check_request, must_close};
 use crate::protocol::target::decode_path;
 use crate::protocol::validators::{EntityTag, Validators, render_date};
 use crate::repository::rules::{Effective, STALE_IF_ERROR};
@@ -39,6 +39,8 @@ pub(super) struct Asked<'a> {
     pub(super) repository: &'a Arc<Repository>,
     pub(super) method: &'a Method,
     pub(super) headers: &'a HeaderMap,
+    /// What these fields ask.
+    pub(super) wants: Wants,
     /// The canonical path, whole.
     pub(super) path: &'a str,
     /// The path below the repository's.
@@ -61,6 +63,8 @@ pub(super) struct Reply {
     pub(super) verdict: &'static str,
     /// The connection ends with this answer.
     pub(super) close: bool,
+    /// `headers` were said before: they have their `Via` already.
+    pub(super) said: bool,
 }
 
 /// One request, from its head to the answer's.
@@ -78,15 +82,17 @@ pub(super) async fn serve(
             plane.metrics.requests_refused.of(refusal.reason.as_str()).inc();
             refuse::at_the_door(&refusal)
         }
-        Ok(_) if plane.fills.is_loop(&loop_tokens(&parts.headers)) => refuse::a_loop(),
-        Ok(target) => {
+        Ok(Admitted { wants, .. }) if wants.looped && plane.fills.is_loop(&loop_tokens(&parts.headers)) => {
+            refuse::a_loop()
+        }
+        Ok(Admitted { target, wants }) => {
             let routes = plane.routes.load();
             match routes.find(target.path()).cloned() {
                 None => refuse::unknown(),
                 Some(repository) => {
                     drop(routes);
                     meter.of(&repository);
-                    enter(plane, &repository, &parts, (target.path(), target.query())).await
+                    enter(plane, &repository, (&parts, wants), (target.path(), target.query())).await
                 }
             }
         }
@@ -96,7 +102,9 @@ pub(super) async fn serve(
         reply.source = Source::Nothing;
     }
     reply.close |= must_close(&parts);
-    reply.headers.insert(VIA, plane.via.clone());
+    if !reply.said {
+        reply.headers.insert(VIA, plane.via.clone());
+    }
     let mut id = Ids::value(id);
     // Different each time: not worth a place in the table of HPACK, where it would push the others out.
     id.set_sensitive(true);
@@ -127,7 +135,7 @@ pub(super) async fn serve(
 async fn enter(
     plane: &Arc<Plane>,
     repository: &Arc<Repository>,
-    parts: &http::request::Parts,
+    (parts, wants): (&http::request::Parts, Wants),
     (path, query): (&str, Option<&str>),
 ) -> Reply {
     let query = match (repository.query, query) {
@@ -141,6 +149,7 @@ async fn enter(
         repository,
         method: &parts.method,
         headers: &parts.headers,
+        wants,
         path,
         below,
         query,
@@ -169,15 +178,36 @@ pub(super) fn from_entry(
         return refuse::absent(asked, entry, (result, verdict), &status);
     }
     asked.plane.store.note_use(entry);
+    let age = prepared.freshness.age(asked.now).as_secs();
+    let ttl = ttl_seconds(&Known { prepared, stale: entry.stale }, asked.effective, asked.now);
+    // Hits that ask for the file and nothing else differ by these only, and most differ from the last one in nothing.
+    let moment =
+        (asked.wants.is_plain() && result == CacheResult::Hit).then_some(Moment { age, ttl, word: verdict });
+    if let Some(headers) = moment.and_then(|moment| prepared.said(&moment)) {
+        let send = if asked.method == Method::HEAD { Send::Nothing } else { Send::Whole };
+        let (source, length) = (Source::stored(entry, origin, send), Some(entry.length));
+        return Reply {
+            status: StatusCode::OK,
+            headers,
+            source,
+            length,
+            result,
+            verdict,
+            close: false,
+            said: true,
+        };
+    }
     let mut headers = prepared.template.clone();
     let whole = Whole { validators: &prepared.validators, length: Some(entry.length) };
-    let (code, send, length) = represent(asked.method, asked.headers, &whole, &mut headers);
-    let age = prepared.freshness.age(asked.now).as_secs();
+    let (code, send, length) = represent(asked, &whole, &mut headers);
     headers.insert(AGE, HeaderValue::from(age));
-    let ttl = ttl_seconds(&Known { prepared, stale: entry.stale }, asked.effective, asked.now);
     headers.insert(CACHE_STATUS, CacheStatus { ttl, ..status }.render());
+    if let Some(moment) = moment {
+        headers.insert(VIA, asked.plane.via.clone());
+        prepared.keep_said(moment, &headers);
+    }
     let source = Source::stored(entry, origin, send);
-    Reply { status: code, headers, source, length, result, verdict, close: false }
+    Reply { status: code, headers, source, length, result, verdict, close: false, said: false }
 }
 
 /// An answer from a file of a directory.
@@ -215,7 +245,7 @@ async fn from_directory(asked: &Asked<'_>, directory: &Directory) -> Reply {
         date: Some(asked.now),
     };
     let whole = Whole { validators: &validators, length: Some(file.length()) };
-    let (code, send, length) = represent(asked.method, asked.headers, &whole, &mut headers);
+    let (code, send, length) = represent(asked, &whole, &mut headers);
     let source = if send == Send::Nothing { Source::Nothing } else { Source::file(file, send) };
     Reply {
         status: code,
@@ -225,6 +255,7 @@ async fn from_directory(asked: &Asked<'_>, directory: &Directory) -> Reply {
         result: CacheResult::Bypass,
         verdict: "directory",
         close: false,
+        said: false,
     }
 }
 

@@ -28,7 +28,7 @@ const DOUBT: Duration = Duration::from_millis(1_500);
 
 /// Answers what is in memory and fresh, without waiting for anything: the way of nearly every request.
 pub(super) fn hot(asked: &Asked<'_>, origin: &Arc<Origin>) -> Option<Reply> {
-    let entry = asked.plane.store.hot(key_of(asked).as_str())?;
+    let entry = asked.plane.store.hot(&Key::text(&asked.repository.name, asked.path, asked.query))?;
     if !entry.head.selecting.is_empty() {
         return None;
     }
@@ -142,7 +142,7 @@ fn following(asked: &Asked<'_>, seat: Seat, opened: &Opened, reason: Reason) -> 
     let mut headers = opened.prepared.headers.clone();
     let age = opened.prepared.freshness.age(asked.now).as_secs();
     let whole = Whole { validators: &opened.prepared.validators, length: opened.length };
-    let (code, send, length) = represent(asked.method, asked.headers, &whole, &mut headers);
+    let (code, send, length) = represent(asked, &whole, &mut headers);
     let collapsed = !seat.leads;
     let status = CacheStatus {
         node: &asked.plane.options.node,
@@ -156,7 +156,16 @@ fn following(asked: &Asked<'_>, seat: Seat, opened: &Opened, reason: Reason) -> 
     headers.insert(CACHE_STATUS, status.render());
     let result = if collapsed { CacheResult::Collapsed } else { CacheResult::Miss };
     let source = Source::following(seat, opened.length, send);
-    Reply { status: code, headers, source, length, result, verdict: reason.as_str(), close: false }
+    Reply {
+        status: code,
+        headers,
+        source,
+        length,
+        result,
+        verdict: reason.as_str(),
+        close: false,
+        said: false,
+    }
 }
 
 /// An answer after a fill that was over before it had a body for us.
@@ -248,6 +257,7 @@ fn pass(asked: &Asked<'_>, reply: Direct) -> Reply {
         result: CacheResult::Bypass,
         verdict: "not-shareable",
         close: false,
+        said: false,
     }
 }
 
@@ -255,7 +265,7 @@ fn question<'a>(asked: &'a Asked<'_>, entry: Option<&'a Entry>, upstream: Upstre
     Question {
         entry: entry.map(|entry| Known { prepared: entry.prepared(), stale: entry.stale }),
         effective: asked.effective,
-        wish: ClientWish::of(asked.headers),
+        wish: if asked.wants.freshness { ClientWish::of(asked.headers) } else { ClientWish::default() },
         upstream,
         now: asked.now,
     }

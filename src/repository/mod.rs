@@ -1,3 +1,6 @@
-//! What a repository is, as rules: pure.
+//! What a repository is: its rules, what its catalogues say, and the kinds there are. Pure.
 
+pub mod expectation;
+pub mod listing;
+pub mod preset;
 pub mod rules;

@@ -9,6 +9,7 @@ mod admission;
 mod body;
 mod builders;
 mod connection;
+mod expiry;
 mod lane;
 mod listen;
 mod options;

@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 pub(super) use tokio_rustls::server::TlsStream;
 
+use super::expiry::not_after;
+use crate::base::clock::Timestamp;
 use crate::base::limits::PIECE_BYTES;
 
 /// Bytes of ciphertext a connection may hold: a whole piece with its head and record framing, so that it leaves in
@@ -53,6 +55,11 @@ impl Tls {
     pub fn replace(&self, cert: &[u8], key: &[u8]) -> Result<(), TlsError> {
         self.0.store(Arc::new(config(cert, key)?));
         Ok(())
+    }
+
+    /// When the leaf of this PEM chain expires; `None` where that cannot be read.
+    pub fn expiry(cert: &[u8]) -> Option<Timestamp> {
+        not_after(&CertificateDer::from_pem_slice(cert).ok()?)
     }
 
     /// The server's side of a handshake.

@@ -271,7 +271,7 @@ impl<'t, 'a> Change<'t, 'a> {
     fn is_over(&self) -> bool {
         let space = self.around.space;
         let wanted = self.out.bytes.saturating_add(self.loose).saturating_add(space.reserved());
-        wanted > space.limit() || self.evicted_bytes < space.extra()
+        (!space.is_full() && wanted > space.limit()) || self.evicted_bytes < space.extra()
     }
 
     /// The next few of a segment that may go.

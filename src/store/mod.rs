@@ -5,6 +5,7 @@
 //!   batches. Nobody waits for a commit: `pending` holds what is true and not committed yet.
 //! - `ledger`, `space`: blocks without a committed name, and the account of the disk.
 //! - `memory`: hot entries and blocks (moka). `read`, `write`: the way of a block, on the threads of `pool`.
+//! - `scrub`: reads what nobody asks for, so that rot is found while its bytes can still be fetched again.
 //!
 //! The store knows no HTTP. Content may be missing after a crash or power cut, never wrong: every byte that
 //! leaves was compared with its name or with a checksum made when it was.
@@ -24,6 +25,7 @@ mod pending;
 mod pool;
 mod read;
 mod reservation;
+mod scrub;
 mod shared;
 mod space;
 mod totals;
@@ -60,8 +62,6 @@ const START_WAIT: Duration = Duration::from_secs(10);
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 /// Uses of one entry that the index hears of: one a minute.
 const USE_EVERY: Duration = Duration::from_secs(60);
-/// Blocks of one step of the scrub.
-const SCRUB_STEP: usize = 64;
 
 /// The store. Cheap to clone; when the last clone goes, its threads end without committing what waits: that
 /// is what [`Store::close`] is for.
@@ -128,8 +128,7 @@ impl Store {
         key: &str,
         ask: impl FnOnce(&Shared, &str) -> Result<Option<Record>, index::IndexError> + Send + 'static,
     ) -> Option<Record> {
-        let mut started = self.shared().started.subscribe();
-        let _ = tokio::time::timeout(START_WAIT, started.wait_for(|started| *started)).await;
+        self.index_opened().await;
         let (shared, key) = (Arc::clone(self.shared()), key.to_owned());
         let job = move || {
             ask(&shared, &key).unwrap_or_else(|error| {
@@ -141,6 +140,11 @@ impl Store {
             })
         };
         self.0.pool.run(Lane::Read, job).await.flatten()
+    }
+
+    async fn index_opened(&self) {
+        let mut started = self.shared().started.subscribe();
+        let _ = tokio::time::timeout(START_WAIT, started.wait_for(|started| *started)).await;
     }
 
     /// Keeps a complete entry in the place of what was there, its unfinished body included. Visible at once;
@@ -185,12 +189,11 @@ impl Store {
     /// an allocation of its own, or more than the block stays in memory.
     ///
     /// # Errors
-    /// [`WriteError`], after evicting and trying again: go on unstored. The store is degraded then (except
-    /// where only its own limit was reached) and refuses reservations until the disk takes blocks again.
+    /// [`WriteError`], after evicting and trying again where its own limit was reached: go on unstored. Otherwise the
+    /// store is degraded then and refuses reservations until the disk takes blocks again.
     pub async fn write_block(&self, bytes: Bytes) -> Result<Block, WriteError> {
         let shared = self.shared();
         let deadline = tokio::time::Instant::now() + ROOM_WAIT;
-        let mut tries = 0;
         loop {
             let mut rounds = shared.rounds.subscribe();
             let (job_shared, job_bytes) = (Arc::clone(shared), bytes.clone());
@@ -200,10 +203,7 @@ impl Store {
                 Ok(block) => return Ok(block),
                 Err(failure) => failure,
             };
-            tries += 1;
-            // Our own limit is made room for until the deadline; a disk that says it is full, once.
-            let again = tries == 1 || matches!(failure, write::Failure::NoRoom);
-            if !again || !shared.ask_for_room(&failure, bytes.len()) {
+            if !shared.ask_for_room(&failure, bytes.len()) {
                 return Err(shared.write_failed(failure));
             }
             // A round that is under way has not heard of this; the one after it has.
@@ -304,34 +304,6 @@ impl Store {
     /// A moment's figures.
     pub fn totals(&self) -> Totals {
         self.shared().totals()
-    }
-
-    /// One pass of the scrub: reads every block that a record names and compares it with its name, at no more
-    /// than `bytes_per_second`. Bad blocks are dropped; they are fetched again when they are asked for.
-    pub async fn scrub(&self, bytes_per_second: u64) -> ScrubReport {
-        let mut report = ScrubReport::default();
-        let mut last = None;
-        loop {
-            let shared = Arc::clone(self.shared());
-            let list =
-                self.0.pool.run(Lane::Write, move || shared.index.blocks_after(last, SCRUB_STEP)).await;
-            let Some(Ok(blocks)) = list else { return report };
-            let Some((digest, _)) = blocks.last() else { return report };
-            last = Some(*digest);
-            for (digest, len) in blocks {
-                let shared = Arc::clone(self.shared());
-                let job = move || writer::scrub_block(&shared, &digest);
-                let Some(found) = self.0.pool.run(Lane::Write, job).await else { return report };
-                report.checked += 1;
-                match found {
-                    Some(Damage::Missing) => report.missing += 1,
-                    Some(_) => report.bad += 1,
-                    None => {}
-                }
-                let pause = f64::from(len) / bytes_per_second.max(1) as f64;
-                tokio::time::sleep(Duration::from_secs_f64(pause)).await;
-            }
-        }
     }
 
     /// Commits everything that waits and ends the threads. Later calls find what is in memory.

@@ -98,6 +98,11 @@ impl Pool {
         self.0.wake.notify_all();
     }
 
+    /// Whether it was told to end.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.writes.is_closed()
+    }
+
     fn slots(&self, lane: Lane) -> &Arc<Semaphore> {
         match lane {
             Lane::Read => &self.0.reads,

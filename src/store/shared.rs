@@ -55,6 +55,7 @@ pub(super) struct Counts {
     pub(super) bad_read: AtomicU64,
     pub(super) bad_scrub: AtomicU64,
     pub(super) bad_reported: AtomicU64,
+    pub(super) scrubbed: AtomicU64,
     pub(super) evicted_size: AtomicU64,
     pub(super) evicted_disk: AtomicU64,
     pub(super) evicted_partial: AtomicU64,
@@ -115,6 +116,7 @@ impl Shared {
                 scrub: read(&counts.bad_scrub),
                 reported: read(&counts.bad_reported),
             },
+            scrubbed: read(&counts.scrubbed),
             evictions: Evictions {
                 size: read(&counts.evicted_size),
                 disk: read(&counts.evicted_disk),

@@ -19,6 +19,8 @@ pub struct Totals {
     pub degraded: Option<&'static str>,
     /// Damaged blocks met.
     pub integrity_failures: IntegrityFailures,
+    /// Bytes that the scrub has read and compared.
+    pub scrubbed: u64,
     /// What was removed, by reason.
     pub evictions: Evictions,
     /// Changes that were not recorded because the index could not keep up or could not be written.

@@ -11,9 +11,6 @@ use super::space::{Part, Trouble};
 use crate::base::digest::Digest;
 use crate::cache::{Block, PieceSums};
 
-/// Freed when the disk says it is full: enough that the next block does not ask again.
-const FREE_AT_ONCE: u64 = 32 << 20;
-
 /// A block that was not written at the first attempt.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -48,15 +45,13 @@ impl Shared {
 
     /// Asks for room after a failure. Whether another attempt may help.
     pub(super) fn ask_for_room(&self, failure: &Failure, len: usize) -> bool {
-        match failure {
-            Failure::NoRoom => self.space.want_extra(len as u64),
-            Failure::Disk(error) if Trouble::of(error) == Trouble::Full => {
-                self.space.want_extra(FREE_AT_ONCE.max(len as u64));
-            }
-            Failure::Disk(_) => return false,
+        // Only where it is our own limit: what is evicted on a full disk is room for whoever filled it.
+        let helps = matches!(failure, Failure::NoRoom) && !self.space.is_full();
+        if helps {
+            self.space.want_extra(len as u64);
+            self.pending.hurry();
         }
-        self.pending.hurry();
-        true
+        helps
     }
 
     /// The last word on a block that could not be written.

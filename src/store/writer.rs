@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use super::apply::{Around, Kind, Outcome, apply};
-use super::error::Damage;
 use super::faults::CrashPoint;
 use super::index::IndexError;
 use super::pending::{Batch, End};
 use super::shared::{Shared, count};
-use super::space::{Part, Trouble};
+use super::space::{Disk, Part, Trouble};
 
 /// How often the thread looks around when nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
@@ -51,6 +50,9 @@ pub(super) fn run(shared: &Arc<Shared>) {
 fn turn(shared: &Shared) {
     let now = shared.clock.now();
     measure(shared);
+    if shared.space.give_way(now) {
+        tracing::warn!("the disk has been full for long: a part of the cache gives way");
+    }
     if shared.suspect.swap(false, Ordering::Relaxed) {
         replace_index(shared);
     }
@@ -223,7 +225,10 @@ fn opened(shared: &Shared, result: Result<bool, IndexError>) {
 /// Sets the limit by what the file system has left.
 fn measure(shared: &Shared) {
     if let Ok(stat) = statvfs(&shared.options.dir) {
-        shared.space.set_free(stat.f_bavail.saturating_mul(stat.f_frsize));
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        let files = (stat.f_files > 0).then_some(stat.f_favail);
+        let disk = Disk { bytes: bytes(stat.f_blocks), free: bytes(stat.f_bavail), files };
+        shared.space.measure(disk, shared.clock.now());
     }
 }
 
@@ -270,19 +275,4 @@ pub(super) fn sweep(shared: &Shared, start: std::time::SystemTime) {
         }
         std::thread::sleep(STEP);
     }
-}
-
-/// Checks one block for the scrub: `None` where all is well.
-pub(super) fn scrub_block(shared: &Shared, digest: &crate::base::digest::Digest) -> Option<Damage> {
-    let damage = shared.content.read(digest, None).err()?;
-    // Freed since it was listed: then it is right that it is gone.
-    if !shared.index.names(digest).unwrap_or(false) {
-        return None;
-    }
-    if matches!(damage, Damage::Content | Damage::Length) {
-        count(&shared.counts.bad_scrub);
-        shared.forget(digest);
-        let _ = shared.content.remove(digest);
-    }
-    Some(damage)
 }

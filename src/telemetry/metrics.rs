@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::exposition::Exposition;
 use super::histogram::Durations;
+use crate::base::clock::Timestamp;
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -255,6 +256,8 @@ pub struct Metrics {
     pub cache_evictions: Reasons,
     /// Stored bytes that were found wrong, by where (`disk`, `index`, …).
     pub cache_integrity_failures: Reasons,
+    /// Bytes that the scrub has read and compared.
+    pub cache_scrubbed: Count,
     /// Fills that run.
     pub fills_in_flight: Level,
     /// Readers of running fills, each fill's first one included.
@@ -281,6 +284,7 @@ pub struct Metrics {
     upstream_bytes: Family<Labels, Counter>,
     upstream_up: Family<Labels, Gauge>,
     upstream_lies: Family<Labels, Counter>,
+    certificate_expiry: Family<Labels, Gauge>,
     registry: Registry,
     refreshes: Mutex<Vec<Refresh>>,
 }
@@ -294,6 +298,7 @@ impl Metrics {
             cache_memory: Level::default(),
             cache_evictions: Reasons::new("reason"),
             cache_integrity_failures: Reasons::new("where"),
+            cache_scrubbed: Count::default(),
             fills_in_flight: Level::default(),
             fill_followers: Level::default(),
             fill_resumes: Reasons::new("reason"),
@@ -311,6 +316,7 @@ impl Metrics {
             upstream_bytes: Family::default(),
             upstream_up: Family::default(),
             upstream_lies: Family::default(),
+            certificate_expiry: Family::default(),
             registry: Registry::with_prefix("waypost"),
             refreshes: Mutex::default(),
         };
@@ -335,6 +341,13 @@ impl Metrics {
         to.register("connections_rejected", "Client connections closed or cut by a limit", rejected);
         let refused = self.requests_refused.family.clone();
         to.register("requests_refused", "Requests refused at the front door", refused);
+        let expiry = self.certificate_expiry.clone();
+        to.register_with_unit(
+            "tls_certificate_expiry_timestamp",
+            "When a listener's certificate expires, in Unix time",
+            Unit::Seconds,
+            expiry,
+        );
         let dropped = self.access_log_dropped.0.clone();
         to.register(
             "access_log_dropped",
@@ -360,6 +373,8 @@ impl Metrics {
         to.register("cache_evictions", "Entries that left the cache", self.cache_evictions.family.clone());
         let failures = self.cache_integrity_failures.family.clone();
         to.register("cache_integrity_failures", "Stored bytes that were found wrong", failures);
+        let scrubbed = self.cache_scrubbed.0.clone();
+        to.register_with_unit("cache_scrubbed", "Bytes that the scrub has compared", Unit::Bytes, scrubbed);
         to.register("fills_in_flight", "Fetches that fill the cache now", self.fills_in_flight.0.clone());
         to.register("fill_followers", "Readers of running fills", self.fill_followers.0.clone());
         to.register("fill_resumes", "Bodies continued after a break", self.fill_resumes.family.clone());
@@ -412,6 +427,12 @@ impl Metrics {
         }
     }
 
+    /// Says when the certificate of a listener expires.
+    pub fn certificate_expires(&self, listener: &str, at: Timestamp) {
+        let labels: Labels = vec![("listener", listener.to_owned())];
+        Level(self.certificate_expiry.get_or_create_owned(&labels)).set(at.0 / 1_000);
+    }
+
     /// Has `refresh` copy levels in before every reading. It must not wait.
     pub fn before_reading(&self, refresh: impl Fn(&Self) + Send + Sync + 'static) {
         self.refreshes.lock().push(Box::new(refresh));
@@ -451,6 +472,7 @@ mod tests {
         metrics.fill_resumes.of("reset").inc();
         metrics.connections_rejected.of("address").copy(7);
         metrics.requests_refused.of("dot-segment").inc();
+        metrics.certificate_expires("https", Timestamp(1_767_225_600_999));
         metrics.before_reading(|metrics| metrics.cache_size.set(123));
         metrics
     }
@@ -472,6 +494,7 @@ mod tests {
             "waypost_cache_integrity_failures_total{where=\"disk\"} 1",
             "waypost_connections_rejected_total{reason=\"address\"} 7",
             "waypost_cache_size_bytes 123",
+            "waypost_tls_certificate_expiry_timestamp_seconds{listener=\"https\"} 1767225600",
         ] {
             assert!(text.lines().any(|other| other == line), "{line}\nis not in\n{text}");
         }
@@ -501,6 +524,6 @@ mod tests {
                 assert!(typed(name) || base.is_some_and(typed), "{line}");
             }
         }
-        assert_eq!(families, 21);
+        assert_eq!(families, 23);
     }
 }

@@ -28,13 +28,23 @@ impl Sources {
     /// at its place, to one caller at a time: it is handed out as the probe only when the iterator reaches it,
     /// so ask it or leave it un-iterated.
     pub fn candidates(&self, now: Timestamp) -> impl Iterator<Item = Arc<Upstream>> + Send + use<> {
-        let mut order: Vec<_> = self.0.clone();
-        order.sort_by_cached_key(|upstream| {
+        self.ranked(now, |_| Some(0))
+    }
+
+    /// As [`Sources::candidates`], without those that have no rank, and before anything else in the order of their
+    /// ranks, lower first.
+    pub fn ranked<R>(&self, now: Timestamp, rank: R) -> impl Iterator<Item = Arc<Upstream>> + Send + use<R>
+    where
+        R: Fn(&str) -> Option<u8>,
+    {
+        let ranked = self.0.iter().filter_map(|upstream| Some((rank(upstream.name())?, Arc::clone(upstream))));
+        let mut order: Vec<_> = ranked.collect();
+        order.sort_by_cached_key(|(rank, upstream)| {
             let health = upstream.health();
             let speed = health.throughput().map_or(u32::MAX, |rate| u64::BITS - rate.leading_zeros());
-            (upstream.priority(), health.failures(), Reverse(speed))
+            (*rank, upstream.priority(), health.failures(), Reverse(speed))
         });
-        order.into_iter().filter(move |upstream| upstream.health().admit(now))
+        order.into_iter().map(|(_, upstream)| upstream).filter(move |upstream| upstream.health().admit(now))
     }
 
     /// Whether all of them are known to be in trouble: if one may be asked at all, then as a probe.
