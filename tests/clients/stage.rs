@@ -1,6 +1,7 @@
 //! An origin whose files a test publishes, the real program in front of it with TLS, and a directory for agents.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -43,6 +44,8 @@ impl Stage {
         write("ca.pem", &authority.pem());
         write("node.pem", &server.cert);
         write("node.key", &server.key);
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(dir.path().join("node.key"), private).expect("our own file");
         let site = Site::new(env!("CARGO_BIN_EXE_waypost"), dir.path());
         let upstream = format!("http://{}{BASE}", origin.authority());
         site.write_config(&format!(
