@@ -104,6 +104,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Whether it has ended.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_some()
+    }
+
     /// Waits for its end.
     pub(crate) async fn end(self) -> Outcome {
         let Self { name, child } = self;

@@ -17,6 +17,7 @@ mod aria2;
 mod curl;
 mod freshclam;
 mod pip;
+mod presets;
 mod repository;
 mod stage;
 mod transfer;

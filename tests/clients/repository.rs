@@ -33,6 +33,11 @@ pub(crate) struct Published {
 }
 
 impl Published {
+    /// The index of packages, by the name that all publications have in common.
+    pub(crate) fn index(&self) -> &File {
+        self.files.iter().find(|(path, _)| path.ends_with("/Packages.gz")).expect("it was published")
+    }
+
     pub(crate) fn largest_package(&self) -> &File {
         self.files
             .iter()

@@ -80,6 +80,11 @@ impl Stage {
         format!("https://{NAME}:{}{BASE}{path}", self.node.tls.port())
     }
 
+    /// The same at the origin, past the node.
+    pub(crate) fn origin_url(&self, path: &str) -> String {
+        format!("{}{}{path}", self.origin().url().trim_end_matches('/'), BASE)
+    }
+
     pub(crate) fn origin(&self) -> &Origin {
         self.origin.as_ref().expect("the origin is up")
     }
