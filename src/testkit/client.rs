@@ -381,4 +381,15 @@ mod tests {
         assert_eq!(get(&origin, "/absent", &[]).await.status, 404);
         assert_eq!(origin.counts("/f").ranges, ["bytes=10-19", "bytes=10-", "bytes=1000-"]);
     }
+
+    #[tokio::test]
+    async fn the_origin_sends_given_bytes_and_one_of_them_wrong_as_often_as_told() {
+        let origin = Origin::start().await;
+        origin.set("/f", Script::bytes("0123456789").breaking(4, How::Flip, 1));
+        assert_eq!(get(&origin, "/f", &[("range", "bytes=5-6")]).await.body, "56");
+        let wrong = get(&origin, "/f", &[]).await;
+        assert_eq!((&wrong.body[..], wrong.end), (&b"0123\xcb56789"[..], End::Complete));
+        assert_eq!(get(&origin, "/f", &[]).await.body, "0123456789");
+        assert_eq!(origin.body_bytes(), 22);
+    }
 }

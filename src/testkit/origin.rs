@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use socket2::{SockRef, Socket};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -15,7 +16,6 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::{Answer, field};
-use super::content;
 use super::link::Link;
 use super::pki::{Authority, Issued};
 use super::script::{Fault, Framing, How, Raw, Script};
@@ -113,6 +113,11 @@ impl Origin {
     /// What happened on `path` so far.
     pub fn counts(&self, path: &str) -> Counts {
         self.state.counts.lock().get(path).cloned().unwrap_or_default()
+    }
+
+    /// Bytes of bodies written so far, on all paths.
+    pub fn body_bytes(&self) -> u64 {
+        self.state.counts.lock().values().map(|counts| counts.body_bytes).sum()
     }
 
     /// Connections accepted so far.
@@ -294,7 +299,9 @@ async fn send_body(
         if let Some(fault) = fault.filter(|fault| fault.at == at) {
             io.flush().await?;
             state.count(path, |counts| counts.faults += 1);
-            return strike(fault).await;
+            if fault.how != How::Flip {
+                return strike(fault).await;
+            }
         }
         if at >= answer.end {
             break;
@@ -304,10 +311,10 @@ async fn send_body(
         state.link.pass(next - at).await;
         own_link.pass(next - at).await;
         let len = usize::try_from(next - at).unwrap_or(0);
-        let bytes = match &script.text {
-            Some(text) => text.slice(at as usize..at as usize + len),
-            None => content::piece(script.seed, at, len),
-        };
+        let mut bytes = script.piece(at, len);
+        if fault.is_some_and(|fault| fault.how == How::Flip && fault.at == at) {
+            bytes = flip_first(&bytes);
+        }
         if script.framing == Framing::Chunked {
             io.write_all(format!("{len:x}\r\n").as_bytes()).await?;
         }
@@ -331,5 +338,14 @@ async fn strike(fault: Fault) -> io::Result<After> {
         How::Stall => std::future::pending().await,
         How::Reset => Ok(After::Reset),
         How::Finish => Ok(After::Close),
+        How::Flip => Ok(After::Next),
     }
+}
+
+fn flip_first(bytes: &[u8]) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    if let Some(first) = bytes.first_mut() {
+        *first ^= 0xff;
+    }
+    bytes.into()
 }

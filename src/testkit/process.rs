@@ -167,6 +167,7 @@ impl Site {
             lines,
             admin: self.dir.join("admin.sock"),
             address: nowhere,
+            tls: nowhere,
             began,
             took: Duration::ZERO,
         }
@@ -179,8 +180,9 @@ impl Site {
     pub async fn start(&self) -> Process {
         let mut process = self.spawn();
         loop {
-            if let Some(address) = process.log().iter().find_map(|line| listening(line)) {
-                process.address = address;
+            if let Some((plain, tls)) = process.log().iter().find_map(|line| listening(line)) {
+                process.address = plain.unwrap_or(process.address);
+                process.tls = tls.unwrap_or(process.tls);
                 process.took = process.began.elapsed();
                 return process;
             }
@@ -196,14 +198,14 @@ impl Site {
     }
 }
 
-/// The first plain address in the line that says where the node listens.
-fn listening(line: &str) -> Option<SocketAddr> {
+/// The first plain and the first TLS address in the line that says where the node listens.
+fn listening(line: &str) -> Option<(Option<SocketAddr>, Option<SocketAddr>)> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     if line.get("message")? != "listening" {
         return None;
     }
-    let list = line.get("http")?.as_str()?;
-    list.split(", ").next()?.parse().ok()
+    let first = |list: &str| line.get(list)?.as_str()?.split(", ").next()?.parse().ok();
+    Some((first("http"), first("https")))
 }
 
 fn listen_to(talk: ChildStderr, lines: Arc<Mutex<Vec<String>>>) {
@@ -223,6 +225,8 @@ pub struct Process {
     began: Instant,
     /// Where it listens without TLS.
     pub address: SocketAddr,
+    /// Where it listens with TLS.
+    pub tls: SocketAddr,
     /// From its start to its line that it listens.
     pub took: Duration,
 }
@@ -342,7 +346,9 @@ mod tests {
     #[test]
     fn the_line_that_says_where_it_listens_is_understood() {
         let line = r#"{"level":"INFO","message":"listening","http":"127.0.0.1:4000, [::1]:4001"}"#;
-        assert_eq!(listening(line), Some(SocketAddr::from(([127, 0, 0, 1], 4000))));
+        assert_eq!(listening(line), Some((Some(SocketAddr::from(([127, 0, 0, 1], 4000))), None)));
+        let line = r#"{"level":"INFO","message":"listening","http":"","https":"127.0.0.1:4002"}"#;
+        assert_eq!(listening(line), Some((None, Some(SocketAddr::from(([127, 0, 0, 1], 4002))))));
         assert_eq!(listening("{}"), None);
         assert_eq!(listening("no JSON"), None);
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::content;
+
 /// What to do for one path. The default is a well-behaved 1,000-byte file with a strong ETag.
 #[derive(Debug, Clone)]
 pub struct Script {
@@ -16,8 +18,8 @@ pub struct Script {
     pub seed: u64,
     /// Bytes of the body.
     pub length: u64,
-    /// The body itself, in the place of `seed`; `length` is its length.
-    pub text: Option<Bytes>,
+    /// Exactly this body instead of a made-up one; `length` is its length.
+    pub bytes: Option<Bytes>,
     /// How the body's end is told.
     pub framing: Framing,
     /// `ETag`, with its quotes.
@@ -49,7 +51,7 @@ impl Default for Script {
             headers: Vec::new(),
             seed: 1,
             length: 1_000,
-            text: None,
+            bytes: None,
             framing: Framing::Length,
             etag: Some("\"v1\"".to_owned()),
             last_modified: None,
@@ -75,7 +77,20 @@ impl Script {
     pub fn text(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let etag = format!("\"{}\"", &crate::base::digest::Digest::of(&bytes).to_string()[..16]);
-        Self { length: bytes.len() as u64, text: Some(bytes), etag: Some(etag), ..Self::default() }
+        Self { etag: Some(etag), ..Self::bytes(bytes) }
+    }
+
+    /// A well-behaved file of exactly these bytes.
+    pub fn bytes(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self { length: bytes.len() as u64, bytes: Some(bytes), ..Self::default() }
+    }
+
+    /// The `len` bytes of its body at `at`.
+    pub(super) fn piece(&self, at: u64, len: usize) -> Bytes {
+        let Some(bytes) = &self.bytes else { return content::piece(self.seed, at, len) };
+        let at = usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+        bytes.slice(at..at.saturating_add(len).min(bytes.len()))
     }
 
     /// A status without a body, and header fields.
@@ -155,6 +170,8 @@ pub enum How {
     Reset,
     /// FIN.
     Finish,
+    /// The next byte is another one, and the transfer goes on.
+    Flip,
 }
 
 /// Holds a transfer: before its head, or at a byte of its body.
