@@ -76,6 +76,7 @@ impl Effective {
             stale_if_error: None,
             immutable: Some(true),
             negative_for: Duration::ZERO,
+            negative_said: true,
             revalidate_at_most: REVALIDATE_AT_MOST,
         }
     }
