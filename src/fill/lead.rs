@@ -15,7 +15,9 @@ use super::job::Job;
 use super::lane::{Course, Lane, Stop, note_progress};
 use super::open::{Line, ask_all, first_ask};
 use super::partial::{body_of, continuation, continues, first_gap, is_useful};
-use super::proof::{WRONG_DIGEST, WRONG_LENGTH, agrees, disagree, drop_body, prove, reject};
+use super::proof::{
+    UNSIZED, WRONG_DIGEST, WRONG_LENGTH, agrees, disagree, drop_body, prove, reject, too_short,
+};
 use super::seat::Settled;
 use super::state::{Fill, Opened};
 use super::tokens::Token;
@@ -27,7 +29,7 @@ use crate::protocol::headers::storable_headers;
 use crate::protocol::reply::{Lie, ReplyKind};
 use crate::protocol::validators::{Validators, confirms, same_representation};
 use crate::repository::rules::Effective;
-use crate::upstream::{BodyError, Reply, Upstream};
+use crate::upstream::{BodyError, Reply};
 
 /// Replies in a row that end well and bring nothing, before the fill is given up.
 const STUCK: u32 = 4;
@@ -401,18 +403,6 @@ async fn flow(lead: &Lead, course: &Arc<Course>, lane: &mut Lane) -> Result<u64,
         }
         lane.reopen(None, upstream).await?;
     }
-}
-
-/// The body in chunks of a reply that does not say how long it is.
-const UNSIZED: ReplyKind = ReplyKind::Whole { length: None, framed: true };
-
-/// `upstream`'s body is shorter than listed. Others may go on with what came of it: the digest will tell.
-fn too_short(course: &Course, upstream: Option<&Upstream>) {
-    let Some(name) = upstream.map(Upstream::name) else { return };
-    let fills = &course.fills.0;
-    course.fill.supply.events.upstream_lied(name, WRONG_LENGTH);
-    tracing::warn!(key = %course.fill.key(), upstream = name, "a body is shorter than its catalogue says");
-    fills.wrong.remember(course.fill.key(), &[name.to_owned()], fills.clock.now());
 }
 
 /// Makes the entry of a body that is whole and proven, and puts it where hits find it.

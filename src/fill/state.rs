@@ -247,6 +247,8 @@ impl Fill {
 
     /// What has arrived is wrong: from now on nobody gets any more of it.
     pub(super) fn discard(&self) {
+        // The next attempt reserves for itself.
+        drop(self.room.lock().take());
         let mut state = self.state.lock();
         state.body = Body::default();
         state.wants.clear();

@@ -377,3 +377,14 @@ pub(super) const fn status_of(cause: &Cause) -> StatusCode {
         Cause::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listed_file_that_is_not_there_yet_is_503_and_a_wrong_one_502() {
+        assert_eq!(status_of(&Cause::NotThere), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(status_of(&Cause::Lied("wrong-digest")), StatusCode::BAD_GATEWAY);
+    }
+}
