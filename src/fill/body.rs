@@ -19,6 +19,8 @@ pub(super) struct Body {
     length: Option<u64>,
     /// Set when upstream does not serve ranges, or lanes failed too often.
     single_lane: bool,
+    /// The last block is not for readers yet: with it they would have a whole body that nobody has proven.
+    unproven: bool,
 }
 
 enum Slot {
@@ -69,7 +71,19 @@ impl Body {
     /// An empty body of `length` bytes, or of unknown length.
     pub(super) fn new(length: Option<u64>) -> Self {
         let slots = length.map_or(0, |length| length.div_ceil(BLOCK_BYTES) as usize);
-        Self { slots: (0..slots).map(|_| Slot::Hole).collect(), length, single_lane: false }
+        Self { slots: (0..slots).map(|_| Slot::Hole).collect(), length, single_lane: false, unproven: false }
+    }
+
+    /// The same, with its last block held back for as long as the fill goes on.
+    #[must_use]
+    pub(super) fn holding_back(self, unproven: bool) -> Self {
+        Self { unproven, ..self }
+    }
+
+    /// Whether what is at `at` is held back. Where the length is unknown, any block may be the last one as long as
+    /// there is none behind it.
+    pub(super) fn withholds(&self, at: u64) -> bool {
+        self.unproven && split(at).0 + 1 >= self.slots.len()
     }
 
     /// Fills in a block that an earlier fill of the same identity left on disk.
@@ -291,6 +305,17 @@ mod tests {
         assert!(!body.lane_wanted(52 * BLOCK_BYTES, ahead), "its lane comes by soon");
         body.stay_single();
         assert!(!body.lane_wanted(90 * BLOCK_BYTES, ahead));
+    }
+
+    #[test]
+    fn the_last_block_is_held_back_and_of_an_unknown_length_the_newest() {
+        let body = three_blocks().holding_back(true);
+        assert!(!body.withholds(2 * BLOCK_BYTES - 1));
+        assert!(body.withholds(2 * BLOCK_BYTES) && body.withholds(5 * BLOCK_BYTES));
+        assert!(!three_blocks().withholds(2 * BLOCK_BYTES));
+        let mut body = Body::new(None).holding_back(true);
+        assert!(body.claim(0) && body.withholds(0));
+        assert!(body.claim(1) && !body.withholds(0) && body.withholds(BLOCK_BYTES));
     }
 
     #[test]

@@ -20,7 +20,10 @@ pub enum Cause {
     /// Upstream answered, but with nothing that may be passed on (403, 429, 5xx, …).
     #[error("upstream answered with status {0}")]
     Refused(u16),
-    /// Upstream's answer contradicts itself or the question.
+    /// A catalogue lists the file, and no upstream that can be asked has it. It is on its way, or was taken back.
+    #[error("upstream does not have a file that is listed")]
+    NotThere,
+    /// Upstream's answer contradicts itself, the question or the catalogue.
     #[error("upstream's answer was refused: {0}")]
     Lied(&'static str),
     /// The body broke off and could not be resumed.
@@ -45,6 +48,7 @@ impl Cause {
             Self::UpstreamDown { .. } => "upstream-down",
             Self::Unreachable(_) => "upstream-unreachable",
             Self::Refused(_) => "upstream-refused",
+            Self::NotThere => "upstream-lacks-it",
             Self::Lied(_) => "upstream-lied",
             Self::Broken(_) => "upstream-broke",
             Self::Changed => "upstream-changed",

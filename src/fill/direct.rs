@@ -68,7 +68,7 @@ impl Fills {
         let token = self.0.tokens.issue();
         let mut ask = first_ask(job, None);
         ask.loop_tokens.push(token.as_str().to_owned());
-        let line = ask_all(&job.supply, &self.0.clock, &ask).await?;
+        let line = ask_all(self, job, &ask, &[]).await?;
         Ok(Direct::new(line))
     }
 }

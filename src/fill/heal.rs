@@ -109,7 +109,7 @@ pub(super) async fn heal_arriving(fill: &Fill, place: &StoredAt) -> Result<Bytes
         let ask = Ask {
             path: fill.path.clone(),
             query: fill.query.clone(),
-            headers: fill.forwarded.clone(),
+            headers: fill.headers.clone(),
             range: span(place.index, place.len),
             loop_tokens: vec![token.as_str().to_owned()],
         };

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use http::{HeaderMap, StatusCode};
 
 use super::admission::Class;
+use super::pace::Pace;
 use crate::base::clock::Timestamp;
 use crate::base::limits::BLOCK_BYTES;
 use crate::cache::{Entry, Key};
+use crate::repository::expectation::{Expectation, Proof};
 use crate::repository::rules::{Effective, Rules};
 use crate::upstream::Sources;
 
@@ -70,15 +72,39 @@ pub struct Job {
     pub wanted: bool,
     /// Tokens of fills further down this chain of handlers, for loop detection.
     pub loop_tokens: Vec<String>,
+    /// What a catalogue says the file must be.
+    pub expect: Option<Arc<Expectation>>,
+    /// The name of the one upstream that may be asked, where it matters whose word it is.
+    pub only: Option<String>,
+    /// Further headers for every question of this job. They select nothing: the answer is everybody's.
+    pub ask_headers: HeaderMap,
+    /// The stored entry is pinned.
+    pub pinned: bool,
+    /// How fast it may go while nobody reads it.
+    pub pace: Option<Arc<Pace>>,
 }
 
 impl Job {
+    /// The headers of every question of it.
+    pub(super) fn headers(&self) -> HeaderMap {
+        let mut headers = self.forwarded.clone();
+        headers.extend(self.ask_headers.clone());
+        headers
+    }
+
+    /// The listed length.
+    pub(super) fn listed_length(&self) -> Option<u64> {
+        self.expect.as_ref()?.length
+    }
+
+    /// What its body is compared with before it counts.
+    pub(super) fn proof(&self) -> Option<Proof<'_>> {
+        self.expect.as_ref()?.proof()
+    }
+
     /// Which line to stand in: what is known to fit into a few blocks goes first.
     pub(super) fn class(&self) -> Class {
-        match &self.stale {
-            Some(entry) if entry.length <= 8 * BLOCK_BYTES => Class::Small,
-            Some(_) => Class::Large,
-            None => Class::Large,
-        }
+        let known = self.stale.as_ref().map(|entry| entry.length).or(self.listed_length());
+        if known.is_some_and(|length| length <= 8 * BLOCK_BYTES) { Class::Small } else { Class::Large }
     }
 }

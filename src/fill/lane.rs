@@ -16,12 +16,14 @@ use super::body::{split, start_of};
 use super::cause::Cause;
 use super::job::Job;
 use super::open::Line;
+use super::proof::progress;
 use super::resume::{Setback, held};
 use super::state::{Fill, Opened};
-use crate::base::digest::{Digest, Hasher};
+use crate::base::digest::Digest;
 use crate::base::limits::{BLOCK_BYTES, FILL_RECENT_BLOCKS, INLINE_BYTES, WAKE_AFTER, WAKE_BYTES};
-use crate::cache::{Block, BodyMap, Record};
-use crate::protocol::validators::resume_validator;
+use crate::base::proof::{BodyHasher, Digests};
+use crate::cache::Block;
+use crate::protocol::reply::Lie;
 use crate::upstream::BodyError;
 
 /// Blocks a lane hands to the disk before it waits for the first of them. Bounds its memory.
@@ -33,6 +35,8 @@ pub(super) struct Course {
     pub(super) fill: Arc<Fill>,
     pub(super) job: Job,
     pub(super) opened: Arc<Opened>,
+    /// The body has a listing that only its end can prove.
+    pub(super) unproven: bool,
 }
 
 /// Why a lane stopped.
@@ -68,7 +72,7 @@ pub(super) struct Lane {
     /// Total length of the body as the reply said it that this lane goes on with, where the first one did not.
     pub(super) total: Option<u64>,
     pub(super) setback: Option<Setback>,
-    hasher: Hasher,
+    hasher: BodyHasher,
     /// The hasher has taken all bytes before this one.
     hashed: u64,
     writes: JoinSet<()>,
@@ -93,6 +97,7 @@ impl Lane {
     }
 
     fn new(course: Arc<Course>, line: Option<Line>, at: u64, limit: usize, leads: bool) -> Self {
+        let hasher = course.job.proof().map(|proof| BodyHasher::proving(proof.kind())).unwrap_or_default();
         Self {
             course,
             line,
@@ -106,7 +111,7 @@ impl Lane {
             alone_since: None,
             total: None,
             setback: None,
-            hasher: Hasher::default(),
+            hasher,
             hashed: 0,
             writes: JoinSet::new(),
             noted_at: Instant::now(),
@@ -136,7 +141,11 @@ impl Lane {
                 frame = line.reply.frame() => match frame {
                     Some(Ok(bytes)) => {
                         fill.supply.events.upstream_received(line.upstream.name(), bytes.len() as u64);
+                        let len = bytes.len() as u64;
                         self.pending = bytes;
+                        if let Some(pace) = &self.course.job.pace {
+                            pace.give_way(fill, len).await;
+                        }
                     }
                     Some(Err(error)) => {
                         self.flush();
@@ -159,7 +168,17 @@ impl Lane {
 
     /// Works the pending bytes into the body.
     async fn take(&mut self) -> Option<Stop> {
+        if let Some(line) = self.line.as_ref().filter(|_| self.course.unproven) {
+            self.fill().givers.gave(line.upstream.name());
+        }
+        let end = self.course.opened.length.unwrap_or(u64::MAX);
         while !self.pending.is_empty() {
+            if self.at >= end {
+                // Only a body in chunks can be longer than it should be.
+                self.pending.clear();
+                self.line = None;
+                return Some(Stop::Broken(BodyError::Lie(Lie::TooLong)));
+            }
             let (index, offset) = split(self.at);
             if !self.claimed {
                 if index >= self.limit || !self.fill().look(|body| body.claim(index)) {
@@ -170,6 +189,7 @@ impl Lane {
                 self.claimed = true;
             }
             let room = (BLOCK_BYTES as usize - offset).min(WAKE_BYTES - self.stage.len());
+            let room = room.min(usize::try_from(end - self.at).unwrap_or(usize::MAX));
             let bytes = self.pending.split_to(room.min(self.pending.len()));
             if self.leads && self.hashed == self.at {
                 self.hasher.update(&bytes);
@@ -185,6 +205,7 @@ impl Lane {
             }
             if block_done {
                 let goes_on = self.claim_next(index + 1);
+                self.course.outgrow(self.at);
                 self.seal(index).await;
                 if self.leads && self.is_alone() {
                     return Some(Stop::Alone);
@@ -299,8 +320,8 @@ impl Lane {
         since.elapsed() >= options.linger && left > options.finish_below && left > length / 10
     }
 
-    /// SHA-256 of the whole body. What did not pass by in order is read again, each block checked.
-    pub(super) async fn digest(&mut self, length: u64) -> Result<Digest, Cause> {
+    /// Digests of the whole body. What did not pass by in order is read again, each block checked.
+    pub(super) async fn digests(&mut self, length: u64) -> Result<Digests, Cause> {
         while self.hashed < length {
             let bytes = held(self.fill(), self.hashed).await?;
             self.hasher.update(&bytes);
@@ -351,23 +372,11 @@ async fn store_block(fill: &Fill, index: usize, bytes: &Bytes) -> Block {
 /// Writes down which blocks are here, so that a later fill of the same identity goes on from them.
 pub(super) fn note_progress(course: &Course) {
     let fill = &course.fill;
-    let validators = &course.opened.prepared.origin;
-    if course.opened.length.is_none()
-        || fill.unstored.load(Ordering::Acquire)
-        || resume_validator(validators).is_none()
-    {
+    if course.opened.length.is_none() || fill.unstored.load(Ordering::Acquire) || !course.is_resumable() {
         return;
     }
     let names = fill.look(|body| body.names());
     if names.iter().any(Option::is_some) {
-        let record = Record {
-            head: course.opened.head.clone(),
-            length: course.opened.length,
-            digest: None,
-            body: BodyMap::Blocks(names),
-            stale: false,
-            pinned: false,
-        };
-        fill.store.put_partial(fill.key(), record);
+        fill.store.put_partial(fill.key(), progress(course, names));
     }
 }

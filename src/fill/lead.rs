@@ -8,23 +8,28 @@ use http::header::VARY;
 use tokio::task::JoinSet;
 
 use super::Fills;
-use super::body::{Body, split};
+use super::body::{Body, split, start_of};
 use super::cause::Cause;
 use super::direct::Parked;
 use super::job::Job;
 use super::lane::{Course, Lane, Stop, note_progress};
 use super::open::{Line, ask_all, first_ask};
+use super::partial::{body_of, continuation, continues, first_gap, is_useful};
+use super::proof::{
+    UNSIZED, WRONG_DIGEST, WRONG_LENGTH, agrees, disagree, drop_body, prove, reject, too_short,
+};
 use super::seat::Settled;
 use super::state::{Fill, Opened};
 use super::tokens::Token;
 use crate::base::digest::Digest;
 use crate::base::limits::{BLOCK_BYTES, INLINE_BYTES, LANES};
-use crate::cache::{BodyMap, Entry, EntryBody, Head, Prepared, Record};
-use crate::protocol::freshness::{self, Storable};
+use crate::cache::{Entry, EntryBody, Head, Prepared, Record};
+use crate::protocol::freshness::{self, NoStoreReason, Storable};
 use crate::protocol::headers::storable_headers;
-use crate::protocol::reply::ReplyKind;
-use crate::protocol::validators::{Validators, confirms, resume_validator, same_representation};
-use crate::upstream::{Reply, Span};
+use crate::protocol::reply::{Lie, ReplyKind};
+use crate::protocol::validators::{Validators, confirms, same_representation};
+use crate::repository::rules::Effective;
+use crate::upstream::{BodyError, Reply};
 
 /// Replies in a row that end well and bring nothing, before the fill is given up.
 const STUCK: u32 = 4;
@@ -70,18 +75,35 @@ async fn drive(lead: &Lead, mut job: Job) -> Result<Settled, Cause> {
     if let Some(entry) = just_stored(fills, &job).await {
         return Ok(Settled::Entry { entry, revalidated: false });
     }
+    if let Some(stale) = job.stale.take() {
+        // What contradicts its listing cannot be confirmed by anybody.
+        job.stale = agrees(&fills.0.store, job.expect.as_deref(), &stale).await.then_some(stale);
+    }
     let _permit = fills.0.admission.enter(job.class(), patience).await.ok_or(Cause::Overloaded)?;
-    let mut goes_on = true;
+    // One round for everybody alone, and as many for bodies that several had their hands in.
+    for round in 0..=2 * job.supply.sources.all().len() {
+        if let Some(settled) = attempt(lead, job.clone(), round == 0).await? {
+            return Ok(settled);
+        }
+    }
+    Err(Cause::Lied(WRONG_DIGEST))
+}
+
+/// Asks once for the whole, or for what is missing of it where it `goes_on`. `None` when the body was not what its
+/// listing says and nobody has seen any of it: somebody else may have the right one.
+async fn attempt(lead: &Lead, mut job: Job, mut goes_on: bool) -> Result<Option<Settled>, Cause> {
+    let fills = &lead.fills;
+    let barred = lead.fill.givers.barred();
     loop {
         let partial = match job.stale {
             None if goes_on => {
-                fills.0.store.find_partial(job.key.as_str()).await.filter(|it| first_gap(it).is_some())
+                fills.0.store.find_partial(job.key.as_str()).await.filter(|it| is_useful(it, &job))
             }
             _ => None,
         };
         let mut ask = first_ask(&job, job.stale.as_deref());
-        ask.range = partial.as_ref().and_then(continuation);
-        let line = match ask_all(&job.supply, &fills.0.clock, &ask).await {
+        ask.range = partial.as_ref().and_then(|it| continuation(it, &job));
+        let line = match ask_all(fills, &job, &ask, &barred).await {
             Err(Cause::Refused(416) | Cause::Lied(_)) if ask.range.is_some() => {
                 // What we hold of it is of no use there; it must not keep us from asking for the whole.
                 fills.0.store.drop_partial(&job.key);
@@ -92,15 +114,15 @@ async fn drive(lead: &Lead, mut job: Job) -> Result<Settled, Cause> {
         };
         match line.reply.kind {
             ReplyKind::NotModified => {
-                if let Some(settled) = confirm(fills, &job, &line.reply) {
-                    return Ok(settled);
+                if let Some(settled) = confirm(lead, &job, &line.reply) {
+                    return Ok(Some(settled));
                 }
                 // It confirmed something else than what we have: ask for the whole.
                 job.stale = None;
             }
-            ReplyKind::Absent(_) => return Ok(negative(fills, &job, &line.reply)),
-            ReplyKind::Part { .. } => match partial.filter(|it| continues(it, &line.reply)) {
-                Some(partial) => return continue_partial(lead, job, line, partial).await,
+            ReplyKind::Absent(_) => return Ok(Some(negative(fills, &job, &line.reply))),
+            ReplyKind::Part { start, .. } => match partial.filter(|it| continues(it, &job, &line.reply)) {
+                Some(partial) => return continue_partial(lead, job, line, (partial, start)).await,
                 None => fills.0.store.drop_partial(&job.key),
             },
             ReplyKind::Whole { length, .. } => return begin(lead, job, line, length).await,
@@ -112,14 +134,16 @@ async fn drive(lead: &Lead, mut job: Job) -> Result<Settled, Cause> {
 /// The entry that a fill which ended between this request's look-up and now has left behind.
 async fn just_stored(fills: &Fills, job: &Job) -> Option<Arc<Entry>> {
     let current = match fills.negative(&job.key) {
-        Some(entry) => Some(entry),
-        None => fills.0.store.find(job.key.as_str()).await,
+        Some(entry) if job.expect.is_none() => Some(entry),
+        _ => fills.0.store.find(job.key.as_str()).await,
     };
-    current.filter(|entry| job.seen.is_none_or(|seen| entry.head.received_at > seen))
+    let entry = current.filter(|entry| job.seen.is_none_or(|seen| entry.head.received_at > seen))?;
+    agrees(&fills.0.store, job.expect.as_deref(), &entry).await.then_some(entry)
 }
 
 /// 304: the entry we have, under a fresh head (RFC 9111 §4.3.4). `None` where upstream confirmed another one.
-fn confirm(fills: &Fills, job: &Job, reply: &Reply) -> Option<Settled> {
+fn confirm(lead: &Lead, job: &Job, reply: &Reply) -> Option<Settled> {
+    let fills = &lead.fills;
     let stale = job.stale.as_ref()?;
     if !confirms(&stale.prepared().origin, &reply.headers) {
         return None;
@@ -131,8 +155,14 @@ fn confirm(fills: &Fills, job: &Job, reply: &Reply) -> Option<Settled> {
         ..stale.head.clone()
     };
     fills.forget_negative(&job.key);
-    let entry = fills.0.store.put(stale.with_head(head));
-    Some(Settled::Entry { entry, revalidated: true })
+    Some(keep_stale(lead, stale, head))
+}
+
+/// What we have is what upstream has: the same body under a fresh head.
+fn keep_stale(lead: &Lead, stale: &Entry, head: Head) -> Settled {
+    let mut entry = stale.with_head(head);
+    entry.pinned |= lead.fill.is_pinned();
+    Settled::Entry { entry: lead.fills.0.store.put(entry), revalidated: true }
 }
 
 /// 404 or 410: remembered in memory for a short time, never on disk, and what we had is gone.
@@ -152,27 +182,6 @@ fn negative(fills: &Fills, job: &Job, reply: &Reply) -> Settled {
     }
     fills.remember_negative(&entry, job.effective.negative_for);
     Settled::Entry { entry, revalidated: false }
-}
-
-/// The first block a record lacks; the last one where it lacks none, so that there is something to ask for.
-fn first_gap(partial: &Record) -> Option<usize> {
-    let BodyMap::Blocks(blocks) = &partial.body else { return None };
-    let held = blocks.iter().any(Option::is_some);
-    let gap = blocks.iter().position(Option::is_none).unwrap_or(blocks.len().saturating_sub(1));
-    held.then_some(gap)
-}
-
-fn continuation(partial: &Record) -> Option<Span> {
-    let validators = Validators::of(&crate::protocol::headers::header_map(&partial.head.headers));
-    let start = first_gap(partial)? as u64 * BLOCK_BYTES;
-    Some(Span { start, end: None, if_range: Some(resume_validator(&validators)?) })
-}
-
-/// Whether a 206 continues the body that the record began.
-fn continues(partial: &Record, reply: &Reply) -> bool {
-    let ours = Validators::of(&crate::protocol::headers::header_map(&partial.head.headers));
-    matches!(reply.kind, ReplyKind::Part { total, .. } if partial.length == Some(total))
-        && same_representation(&ours, &Validators::of(&reply.headers))
 }
 
 /// The head of a body that begins or goes on, made of an upstream reply.
@@ -204,16 +213,33 @@ fn selecting(job: &Job, reply: &Reply) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
+/// Whether the answer may be kept; `None` where it may not even be shared.
+///
+/// A listed file is public, whatever load balancers add to it. One that a digest proves is the same for everybody, even
+/// if its origin says that it depends on the request: not kept then, but shared.
+fn may_keep(job: &Job, reply: &Reply) -> Option<bool> {
+    let facts = freshness::assess(&job.forwarded, 200, &reply.headers, reply.requested_at, reply.received_at);
+    let listed = Effective { immutable: Some(true), ..job.effective };
+    let effective = if job.expect.is_some() { &listed } else { &job.effective };
+    match effective.may_store(&facts) {
+        Storable::Yes => Some(true),
+        Storable::No(NoStoreReason::VaryStar) if job.proof().is_some() => Some(false),
+        Storable::No(reason) => {
+            tracing::debug!(key = %job.key, reason = reason.as_str(), "the answer cannot be shared");
+            None
+        }
+    }
+}
+
 /// A whole body begins.
-async fn begin(lead: &Lead, job: Job, line: Line, length: Option<u64>) -> Result<Settled, Cause> {
+async fn begin(lead: &Lead, job: Job, line: Line, length: Option<u64>) -> Result<Option<Settled>, Cause> {
     let fills = &lead.fills;
     let reply = &line.reply;
-    let facts = freshness::assess(&job.forwarded, 200, &reply.headers, reply.requested_at, reply.received_at);
-    if let Storable::No(reason) = job.effective.may_store(&facts) {
-        tracing::debug!(key = %job.key, reason = reason.as_str(), "the answer cannot be shared");
+    let Some(keep) = may_keep(&job, reply) else {
         fills.remember_direct(&job.key);
-        return Ok(Settled::NotShareable(Parked::new(line)));
-    }
+        return Ok(Some(Settled::NotShareable(Parked::new(line))));
+    };
+    lead.fill.unstored.store(!keep, Ordering::Release);
     fills.forget_direct(&job.key);
     fills.forget_negative(&job.key);
     if let Some(stale) = &job.stale
@@ -221,23 +247,29 @@ async fn begin(lead: &Lead, job: Job, line: Line, length: Option<u64>) -> Result
         && same_representation(&stale.prepared().origin, &Validators::of(&reply.headers))
     {
         // It did not look at our conditions, but it is what we have: no need to fetch it again.
-        let entry = fills.0.store.put(stale.with_head(head_of(&job, reply)));
-        return Ok(Settled::Entry { entry, revalidated: true });
+        return Ok(Some(keep_stale(lead, stale, head_of(&job, reply))));
     }
     let head = head_of(&job, reply);
-    let body = Body::new(length);
-    stream(lead, job, line, (head, length), body, 0).await
+    // Where upstream does not say the length, only the end tells whether it is the listed one.
+    let listed = job.listed_length();
+    let unproven = job.proof().is_some() || (length.is_none() && listed.is_some());
+    let length = length.or(listed);
+    let body = Body::new(length).holding_back(unproven);
+    stream(lead, job, line, (head, length), (body, unproven), (0, 0)).await
 }
 
-/// The rest of a body that an earlier fill began: same identity, so its blocks count.
-async fn continue_partial(lead: &Lead, job: Job, line: Line, partial: Record) -> Result<Settled, Cause> {
+/// The rest of a body that an earlier fill began: same identity, so its blocks count. The reply begins at `start`.
+async fn continue_partial(
+    lead: &Lead,
+    job: Job,
+    line: Line,
+    (partial, start): (Record, u64),
+) -> Result<Option<Settled>, Cause> {
     let gap = first_gap(&partial).unwrap_or_default();
-    let BodyMap::Blocks(names) = &partial.body else { return Err(Cause::Internal) };
-    let mut body = Body::new(partial.length);
-    for (index, digest) in names.iter().enumerate().filter(|(index, _)| *index != gap) {
-        if let Some(digest) = digest {
-            body.adopt(index, *digest);
-        }
+    let unproven = job.proof().is_some();
+    let body = body_of(&partial, gap).ok_or(Cause::Internal)?.holding_back(unproven);
+    if unproven {
+        lead.fill.givers.gave(&partial.head.source);
     }
     // Header fields of a 206 update those of the part we hold (RFC 9111 §3.4).
     let head = Head {
@@ -247,35 +279,53 @@ async fn continue_partial(lead: &Lead, job: Job, line: Line, partial: Record) ->
         source: line.reply.source.clone(),
         ..partial.head.clone()
     };
-    stream(lead, job, line, (head, partial.length), body, gap as u64 * BLOCK_BYTES).await
+    let at = start_of(gap);
+    stream(lead, job, line, (head, partial.length), (body, unproven), (at, at.saturating_sub(start))).await
 }
 
-/// Opens the body to readers, brings it to its end, and seals it.
+/// Opens the body to readers, brings it to its end, proves it, and seals it. It goes on at `at`, and the reply begins
+/// `before` bytes before that.
 async fn stream(
     lead: &Lead,
     job: Job,
     line: Line,
     (head, length): (Head, Option<u64>),
-    mut body: Body,
-    at: u64,
-) -> Result<Settled, Cause> {
+    (mut body, unproven): (Body, bool),
+    (at, before): (u64, u64),
+) -> Result<Option<Settled>, Cause> {
     let fill = &lead.fill;
     // Before anybody can look: no reader may find the front unattended and want a lane there.
     let claimed = length.is_some() && body.claim(split(at).0);
-    fill.make_room(length, job.supply.max_object);
+    if !fill.unstored.load(Ordering::Acquire) {
+        fill.make_room(length, job.supply.max_object);
+    }
     let prepared = Prepared::of(&head, length.unwrap_or_default(), None);
     let opened = Arc::new(Opened { head, prepared, length });
-    fill.open(Arc::clone(&opened), body);
-    let course = Arc::new(Course { fills: lead.fills.clone(), fill: Arc::clone(fill), job, opened });
+    fill.begin(body);
+    let course = Course { fills: lead.fills.clone(), fill: Arc::clone(fill), job, opened, unproven };
+    let course = Arc::new(course);
     let mut lane = Lane::lead(Arc::clone(&course), line, at, claimed);
-    let result = flow(lead, &course, &mut lane).await;
+    if before > 0 && !lane.fits(before).await {
+        drop_body(&course);
+        return Ok(None);
+    }
+    if !course.is_held_whole() {
+        fill.open(Arc::clone(&course.opened));
+    }
+    let result = match flow(lead, &course, &mut lane).await {
+        Ok(length) => prove(&course, &mut lane, length).await.map(|digest| (length, digest)),
+        Err(cause) => Err(cause),
+    };
     lane.settle_writes().await;
     match result {
-        Ok(length) => finish(&course, &mut lane, length).await,
-        Err(cause) => {
-            note_progress(&course);
-            Err(cause)
-        }
+        Ok((length, digest)) => return Ok(Some(finish(&course, length, digest))),
+        Err(Cause::Lied(lie @ (WRONG_LENGTH | WRONG_DIGEST))) => reject(&course, lie),
+        Err(Cause::Changed) if course.unproven => disagree(&course),
+        Err(_) => note_progress(&course),
+    }
+    match result {
+        Err(Cause::Lied(WRONG_LENGTH | WRONG_DIGEST) | Cause::Changed) if !fill.is_open() => Ok(None),
+        result => result.map(|_| None),
     }
 }
 
@@ -286,6 +336,7 @@ async fn flow(lead: &Lead, course: &Arc<Course>, lane: &mut Lane) -> Result<u64,
     let (mut last_at, mut stuck) = (lane.at, 0);
     loop {
         let upstream = lane.line.as_ref().map(|line| Arc::clone(&line.upstream));
+        let is_unsized = lane.line.as_ref().is_some_and(|line| line.reply.kind == UNSIZED);
         match lane.pump().await {
             Stop::Wanted => {
                 open_lanes(course, &mut lanes);
@@ -297,12 +348,24 @@ async fn flow(lead: &Lead, course: &Arc<Course>, lane: &mut Lane) -> Result<u64,
                 return Ok(length);
             }
             Stop::End if length == Some(lane.at) => lane.seal_last().await,
+            // It ended well, and is shorter than listed.
+            Stop::End if is_unsized && length.is_some() => {
+                if !lead.fill.is_open() {
+                    return Err(Cause::Lied(WRONG_LENGTH));
+                }
+                too_short(course, upstream.as_deref());
+                lane.reopen(Some(&BodyError::Short), None).await?;
+                continue;
+            }
             Stop::End | Stop::Taken => {}
             Stop::Alone if lead.fills.leave_if_alone(&lead.fill) => {
                 lane.release();
                 return Err(Cause::Abandoned);
             }
             Stop::Alone => continue,
+            Stop::Broken(BodyError::Lie(Lie::TooLong)) if course.unproven && length == Some(lane.at) => {
+                return Err(Cause::Lied(WRONG_LENGTH));
+            }
             Stop::Broken(error) => {
                 tracing::warn!(key = %lead.fill.key(), at = lane.at, %error, "upstream's body broke off");
                 lane.reopen(Some(&error), upstream).await?;
@@ -335,7 +398,7 @@ async fn flow(lead: &Lead, course: &Arc<Course>, lane: &mut Lane) -> Result<u64,
 fn open_lanes(course: &Arc<Course>, lanes: &mut JoinSet<()>) {
     while lanes.try_join_next().is_some() {}
     for (at, until) in course.fill.take_wants() {
-        if lanes.len() + 1 >= LANES || resume_validator(&course.opened.prepared.origin).is_none() {
+        if lanes.len() + 1 >= LANES || !course.is_resumable() {
             return;
         }
         let first = (at / BLOCK_BYTES) as usize;
@@ -374,20 +437,19 @@ async fn run_ahead(mut lane: Lane) {
     lane.settle_writes().await;
 }
 
-/// Proves the body whole, makes its entry, and puts it where hits find it.
-async fn finish(course: &Course, lane: &mut Lane, length: u64) -> Result<Settled, Cause> {
-    let fill = &course.fill;
-    let stored = !fill.unstored.load(Ordering::Acquire);
-    let digest = lane.digest(length).await?;
+/// Makes the entry of a body that is whole and proven, and puts it where hits find it.
+fn finish(course: &Course, length: u64, digest: Digest) -> Settled {
+    let (fill, fills) = (&course.fill, &course.fills.0);
     let body = if length <= INLINE_BYTES {
         EntryBody::Inline(fill.look(|body| body.gather(0)))
     } else {
         EntryBody::Blocks(fill.look(|body| body.blocks()))
     };
     let mut entry = Entry::new(fill.key().clone(), course.opened.head.clone(), length, digest, body);
-    entry.pinned = course.job.stale.as_ref().is_some_and(|stale| stale.pinned);
-    let store = &course.fills.0.store;
-    let entry = if stored { store.put(entry) } else { Arc::new(entry) };
-    store.drop_partial(fill.key());
-    Ok(Settled::Entry { entry, revalidated: false })
+    entry.pinned = fill.is_pinned() || course.job.stale.as_ref().is_some_and(|stale| stale.pinned);
+    let stored = !fill.unstored.load(Ordering::Acquire);
+    let entry = if stored { fills.store.put(entry) } else { Arc::new(entry) };
+    fills.store.drop_partial(fill.key());
+    fills.wrong.forgive(fill.key(), &fill.givers.thank());
+    Settled::Entry { entry, revalidated: false }
 }

@@ -8,6 +8,7 @@
 //! few pointer moves). Neither is held over an await, and the registry's is taken first.
 
 mod admission;
+mod blame;
 mod body;
 mod cause;
 mod direct;
@@ -17,6 +18,9 @@ mod job;
 mod lane;
 mod lead;
 mod open;
+mod pace;
+mod partial;
+mod proof;
 mod resume;
 mod seat;
 mod state;
@@ -31,16 +35,19 @@ use parking_lot::Mutex;
 use crate::base::clock::{Clock, Timestamp};
 use crate::cache::{Entry, Key};
 use crate::store::Store;
+use crate::upstream::Upstream;
 
 pub use admission::Class;
 pub use cause::Cause;
 pub use direct::{Direct, Parked, PassBody};
 pub use follow::{Broken, Follow, Origin, Stored};
 pub use job::{Events, Job, Supply};
+pub use pace::Pace;
 pub use seat::{Outcome, Seat, Settled};
 pub use state::Opened;
 
 use admission::Admission;
+use blame::Wrong;
 use heal::Heals;
 use state::Fill;
 use tokens::Tokens;
@@ -99,6 +106,7 @@ struct Inner {
     flights: Mutex<HashMap<Key, Arc<Fill>>>,
     direct: Mutex<HashMap<Key, Timestamp>>,
     negative: Mutex<HashMap<Key, (Arc<Entry>, Timestamp)>>,
+    wrong: Wrong,
     tokens: Tokens,
     heals: Arc<Heals>,
 }
@@ -115,6 +123,7 @@ impl Fills {
             flights: Mutex::default(),
             direct: Mutex::default(),
             negative: Mutex::default(),
+            wrong: Wrong::default(),
             tokens: Tokens::default(),
             heals: Arc::default(),
         }))
@@ -127,6 +136,7 @@ impl Fills {
         let mut flights = self.0.flights.lock();
         if let Some(fill) = flights.get(&job.key) {
             fill.want(job.wanted);
+            fill.pin(job.pinned);
             return Seat::new(Arc::clone(fill), false);
         }
         let fill = Arc::new(Fill::new(
@@ -200,6 +210,18 @@ impl Fills {
     /// back around a loop of handlers. Tokens are 128 random bits, so nobody else can say one (RFC 8586).
     pub fn is_loop(&self, tokens: &[&str]) -> bool {
         self.0.tokens.knows_any(tokens)
+    }
+
+    /// Whom to ask for a job, best first: those last who lately sent wrong bytes of it, and not those who are `barred`.
+    fn candidates(&self, job: &Job, barred: &[String]) -> impl Iterator<Item = Arc<Upstream>> + Send + use<> {
+        let now = self.0.clock.now();
+        let wrong = self.0.wrong.of(&job.key, now);
+        let (only, barred) = (job.only.clone(), barred.to_vec());
+        job.supply.sources.ranked(now, move |name| {
+            let named = |names: &[String]| names.iter().any(|it| it == name);
+            let may_be = only.as_deref().is_none_or(|only| only == name) && !named(&barred);
+            may_be.then(|| u8::from(named(&wrong)))
+        })
     }
 
     fn remember_negative(&self, entry: &Arc<Entry>, time: Duration) {

@@ -6,9 +6,11 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
 
+use super::Fills;
 use super::cause::Cause;
 use super::job::{Job, Supply};
-use crate::base::clock::{Clock, Timestamp};
+use super::proof::{WRONG_DIGEST, WRONG_LENGTH};
+use crate::base::clock::Timestamp;
 use crate::cache::Entry;
 use crate::protocol::reply::ReplyKind;
 use crate::upstream::{Ask, FetchError, Permit, Reply, Upstream};
@@ -32,16 +34,7 @@ pub(super) async fn ask_one(supply: &Supply, upstream: &Arc<Upstream>, ask: &Ask
             supply.events.upstream_answered(upstream.name(), Some(reply.status));
             Ok(Line { reply, upstream: Arc::clone(upstream), _permit: permit })
         }
-        Err(FetchError::Lie(lie)) => {
-            supply.events.upstream_lied(upstream.name(), lie.as_str());
-            tracing::warn!(
-                upstream = upstream.name(),
-                path = ask.path,
-                lie = lie.as_str(),
-                "upstream's reply was refused"
-            );
-            Err(Cause::Lied(lie.as_str()))
-        }
+        Err(FetchError::Lie(lie)) => Err(lied(supply, upstream, ask, lie.as_str())),
         Err(error) => {
             supply.events.upstream_answered(upstream.name(), None);
             tracing::warn!(upstream = upstream.name(), path = ask.path, %error, "upstream did not answer");
@@ -50,15 +43,25 @@ pub(super) async fn ask_one(supply: &Supply, upstream: &Arc<Upstream>, ask: &Ask
     }
 }
 
-/// Asks the upstreams in order until one has a body, a confirmation, or says that there is nothing.
+/// Counts and logs an answer that is refused.
+pub(super) fn lied(supply: &Supply, upstream: &Upstream, ask: &Ask, lie: &'static str) -> Cause {
+    supply.events.upstream_lied(upstream.name(), lie);
+    tracing::warn!(upstream = upstream.name(), path = ask.path, lie, "upstream's reply was refused");
+    Cause::Lied(lie)
+}
+
+/// Asks the upstreams in order, but those that are `barred`, until one has a body, a confirmation, or says that there
+/// is nothing.
 ///
 /// "Nothing" (404, 410) is believed only when nobody further down has it: a mirror that is half replicated
-/// must not hide a file from agents. 403, 429 and 5xx never get past here.
-pub(super) async fn ask_all(supply: &Supply, clock: &Clock, ask: &Ask) -> Result<Line, Cause> {
-    let now = clock.now();
+/// must not hide a file from agents. Of a file that is listed it is not believed at all. 403, 429 and 5xx never get
+/// past here, nor does a listed file of another length.
+pub(super) async fn ask_all(fills: &Fills, job: &Job, ask: &Ask, barred: &[String]) -> Result<Line, Cause> {
+    let supply = &*job.supply;
     let mut absent = None;
-    let mut last: Option<Cause> = None;
-    for upstream in supply.sources.candidates(now) {
+    // Where nobody else has anything to say, the answer is what those had who are not asked again.
+    let mut last = (!barred.is_empty()).then_some(Cause::Lied(WRONG_DIGEST));
+    for upstream in fills.candidates(job, barred) {
         let line = match ask_one(supply, &upstream, ask).await {
             Ok(line) => line,
             Err(cause) => {
@@ -71,16 +74,24 @@ pub(super) async fn ask_all(supply: &Supply, clock: &Clock, ask: &Ask) -> Result
             }
         };
         match &line.reply.kind {
+            // A body whose end cannot be told from a cut.
             ReplyKind::Whole { framed: false, length: None } => {
-                supply.events.upstream_lied(upstream.name(), "unframed");
+                last = Some(lied(supply, &upstream, ask, "unframed"));
+            }
+            ReplyKind::Whole { length: Some(length), .. } | ReplyKind::Part { total: length, .. }
+                if job.listed_length().is_some_and(|listed| listed != *length) =>
+            {
+                last = Some(lied(supply, &upstream, ask, WRONG_LENGTH));
+            }
+            ReplyKind::Whole { .. } | ReplyKind::Part { .. } | ReplyKind::NotModified => return Ok(line),
+            ReplyKind::Absent(_) if job.expect.is_some() => {
                 tracing::warn!(
                     upstream = upstream.name(),
                     path = ask.path,
-                    "a body whose end cannot be told from a cut"
+                    "upstream lacks a file that is listed"
                 );
-                last = Some(Cause::Lied("unframed"));
+                last = Some(Cause::NotThere);
             }
-            ReplyKind::Whole { .. } | ReplyKind::Part { .. } | ReplyKind::NotModified => return Ok(line),
             ReplyKind::Absent(_) => {
                 absent.get_or_insert(line);
             }
@@ -96,6 +107,7 @@ pub(super) async fn ask_all(supply: &Supply, clock: &Clock, ask: &Ask) -> Result
             }
         }
     }
+    let now = fills.0.clock.now();
     absent.ok_or_else(|| last.unwrap_or_else(|| Cause::UpstreamDown { until: due(supply, now) }))
 }
 
@@ -105,7 +117,7 @@ fn due(supply: &Supply, now: Timestamp) -> Timestamp {
 
 /// The question a job asks first.
 pub(super) fn first_ask(job: &Job, stale: Option<&Entry>) -> Ask {
-    let mut headers = job.forwarded.clone();
+    let mut headers = job.headers();
     if let Some(entry) = stale {
         add_conditions(&mut headers, entry);
     }

@@ -1,19 +1,22 @@
 //! Going on where a body broke off, on this upstream or another, only with proof that it is the same body.
 //!
 //! Proof is a strong validator and an equal total length, the right start, and an overlap with what we hold that
-//! is compared byte for byte: mirrors have been seen to answer a range out of another file of the same size.
+//! is compared byte for byte: mirrors have been seen to answer a range out of another file of the same size. Where a
+//! catalogue lists a digest, that proves the whole at its end: then no validator is needed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::body::{Body, Found, start_of};
 use super::cause::Cause;
 use super::heal::read_or_heal;
 use super::lane::Lane;
-use super::open::{Line, ask_one};
+use super::open::{Line, ask_one, lied};
+use super::proof::WRONG_LENGTH;
 use super::state::Fill;
 use crate::base::limits::{OVERLAP_BYTES, PIECE_BYTES};
 use crate::protocol::reply::ReplyKind;
@@ -89,8 +92,7 @@ impl Lane {
         same: Option<Arc<Upstream>>,
         setback: &mut Setback,
     ) -> Option<Result<(), Cause>> {
-        let now = self.course.fills.0.clock.now();
-        let others = self.fill().supply.sources.candidates(now);
+        let others = self.course.fills.candidates(&self.course.job, &self.fill().givers.barred());
         let mut last = None;
         for upstream in same.into_iter().chain(others) {
             if setback.tried.iter().any(|name| name == upstream.name()) {
@@ -120,22 +122,33 @@ impl Lane {
     async fn continue_at(&mut self, upstream: &Arc<Upstream>) -> Result<(), Cause> {
         let opened = Arc::clone(&self.course.opened);
         let ours = &opened.prepared.origin;
-        let validator = resume_validator(ours).ok_or(Cause::Changed)?;
-        let overlap = self.overlap().await;
         let job = &self.course.job;
+        let proven_later = job.proof().is_some();
+        // Elsewhere the same file may have another tag.
+        let at_home = opened.head.source == upstream.name();
+        let validator = resume_validator(ours).filter(|_| at_home || !proven_later);
+        if validator.is_none() && !proven_later {
+            return Err(Cause::Changed);
+        }
+        let overlap = self.overlap().await;
         let ask = Ask {
             path: job.path.clone(),
             query: job.query.clone(),
-            headers: job.forwarded.clone(),
+            headers: job.headers(),
             range: Some(Span {
                 start: self.at - overlap.len() as u64,
                 end: self.span_end(),
-                if_range: Some(validator),
+                if_range: validator,
             }),
             loop_tokens: job.loop_tokens.clone(),
         };
         let line = ask_one(&self.fill().supply, upstream, &ask).await?;
-        let same = same_representation(ours, &Validators::of(&line.reply.headers));
+        let theirs = Validators::of(&line.reply.headers);
+        let same = if proven_later {
+            !at_home || !are_different(ours, &theirs)
+        } else {
+            same_representation(ours, &theirs)
+        };
         match line.reply.kind {
             ReplyKind::Part { total, .. }
                 if same && opened.length.or(self.total).is_none_or(|it| it == total) =>
@@ -143,12 +156,24 @@ impl Lane {
                 self.total = Some(total);
                 self.match_overlap(line, overlap).await
             }
-            ReplyKind::Whole { length, .. } if same && length == opened.length => {
+            ReplyKind::Whole { length, .. }
+                if same && (length == opened.length || (proven_later && length.is_none())) =>
+            {
                 // Ranges do not work there. One lane can still go on by reading past what is here.
                 self.fill().look(Body::stay_single);
                 self.match_from_start(line).await
             }
+            ReplyKind::Part { total: length, .. } | ReplyKind::Whole { length: Some(length), .. }
+                if job.listed_length().is_some_and(|listed| listed != length) =>
+            {
+                lied(&self.fill().supply, upstream, &ask, WRONG_LENGTH);
+                Err(Cause::Changed)
+            }
             ReplyKind::Part { .. } | ReplyKind::Whole { .. } => Err(Cause::Changed),
+            // Its file ends before ours does.
+            ReplyKind::Other(StatusCode::RANGE_NOT_SATISFIABLE) if opened.length.is_some() => {
+                Err(Cause::Changed)
+            }
             _ => Err(Cause::Refused(line.reply.status.as_u16())),
         }
     }
@@ -171,6 +196,13 @@ impl Lane {
             at += take as u64;
         }
         overlap.freeze()
+    }
+
+    /// Whether the reply at hand, which begins `before` bytes before our position, repeats what we hold there.
+    pub(super) async fn fits(&mut self, before: u64) -> bool {
+        let Some(line) = self.line.take() else { return false };
+        let overlap = self.overlap().await;
+        overlap.len() as u64 == before && self.match_overlap(line, overlap).await.is_ok()
     }
 
     /// Compares the overlap with what we hold; what comes after it is new.
@@ -207,6 +239,14 @@ impl Lane {
         self.pending = frame;
         self.line = Some(line);
         Ok(())
+    }
+}
+
+/// Whether one server says itself, by its tags, that these are two representations.
+pub(super) fn are_different(ours: &Validators, theirs: &Validators) -> bool {
+    match (&ours.etag, &theirs.etag) {
+        (Some(ours), Some(theirs)) => !ours.weak_eq(theirs),
+        _ => false,
     }
 }
 

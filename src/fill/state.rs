@@ -9,6 +9,7 @@ use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::blame::Givers;
 use super::body::{Body, Found, StoredAt};
 use super::cause::Cause;
 use super::heal::Heals;
@@ -37,7 +38,8 @@ pub(super) struct Fill {
     pub(super) supply: Arc<Supply>,
     pub(super) path: String,
     pub(super) query: Option<String>,
-    pub(super) forwarded: HeaderMap,
+    /// The headers of every question of it.
+    pub(super) headers: HeaderMap,
     pub(super) store: Store,
     pub(super) heals: Arc<Heals>,
     pub(super) tokens: Tokens,
@@ -45,6 +47,11 @@ pub(super) struct Fill {
     room: Mutex<Option<Reservation>>,
     interest: AtomicUsize,
     kept: AtomicBool,
+    pinned: AtomicBool,
+    /// Who sent the body at hand.
+    pub(super) givers: Givers,
+    /// Tells those who give way that somebody sat down.
+    pub(super) seated: Notify,
     /// Set when blocks are no longer written to disk: readers then rely on memory and healing.
     pub(super) unstored: AtomicBool,
     /// Tells the lead that a reader wants bytes far ahead.
@@ -91,7 +98,7 @@ impl Fill {
             supply: Arc::clone(&job.supply),
             path: job.path.clone(),
             query: job.query.clone(),
-            forwarded: job.forwarded.clone(),
+            headers: job.headers(),
             store,
             heals,
             tokens,
@@ -99,6 +106,9 @@ impl Fill {
             room: Mutex::new(None),
             interest: AtomicUsize::new(0),
             kept: AtomicBool::new(job.wanted),
+            pinned: AtomicBool::new(job.pinned),
+            givers: Givers::default(),
+            seated: Notify::new(),
             unstored: AtomicBool::new(false),
             wanted: Notify::new(),
             state: Mutex::new(State {
@@ -132,12 +142,27 @@ impl Fill {
         self.kept.load(Ordering::Acquire)
     }
 
+    /// Its entry will be pinned, from now on, where `pinned`.
+    pub(super) fn pin(&self, pinned: bool) {
+        self.pinned.fetch_or(pinned, Ordering::AcqRel);
+    }
+
+    pub(super) fn is_pinned(&self) -> bool {
+        self.pinned.load(Ordering::Acquire)
+    }
+
     pub(super) fn sit(&self) {
         self.interest.fetch_add(1, Ordering::AcqRel);
+        self.seated.notify_waiters();
     }
 
     pub(super) fn stand_up(&self) {
         self.interest.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether readers have seen a head: then what they get must go on as it began, or break.
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(self.state.lock().phase, Phase::Waiting)
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -190,6 +215,10 @@ impl Fill {
         let (result, wakers) = {
             let mut state = self.state.lock();
             let result = change(&mut state.body);
+            if matches!(state.phase, Phase::Waiting) {
+                // Whoever waits for the head has no use for bytes.
+                return result;
+            }
             state.epoch += 1;
             (result, std::mem::take(&mut state.wakers))
         };
@@ -202,12 +231,27 @@ impl Fill {
         look(&mut self.state.lock().body)
     }
 
-    /// The head is known and its body may be shared: readers start now.
-    pub(super) fn open(&self, opened: Arc<Opened>, body: Body) {
+    /// The head is known and a body begins that may be shared. Nobody sees it before [`Fill::open`].
+    pub(super) fn begin(&self, body: Body) {
+        self.state.lock().body = body;
+    }
+
+    /// Readers start now.
+    pub(super) fn open(&self, opened: Arc<Opened>) {
         self.change_phase(|state| {
-            state.body = body;
-            state.phase = Phase::Streaming(opened);
+            if matches!(state.phase, Phase::Waiting) {
+                state.phase = Phase::Streaming(opened);
+            }
         });
+    }
+
+    /// What has arrived is wrong: from now on nobody gets any more of it.
+    pub(super) fn discard(&self) {
+        // The next attempt reserves for itself.
+        drop(self.room.lock().take());
+        let mut state = self.state.lock();
+        state.body = Body::default();
+        state.wants.clear();
     }
 
     /// The fill is over. The first call wins; later ones change nothing.
@@ -259,7 +303,10 @@ impl Fill {
         cx: &Context<'_>,
     ) -> Poll<Arrival> {
         let mut state = self.state.lock();
+        let is_over = matches!(state.phase, Phase::Settled(Settled::Entry { .. }, _));
+        let is_withheld = !is_over && state.body.withholds(at);
         match state.body.find(at) {
+            _ if is_withheld => {}
             Found::Bytes(bytes) => return Poll::Ready(Arrival::Bytes(bytes)),
             Found::Stored(place) => return Poll::Ready(Arrival::Stored(place)),
             Found::Nothing => {}
@@ -272,7 +319,8 @@ impl Fill {
             Phase::Settled(..) => return Poll::Ready(Arrival::Failed(Cause::Internal)),
             Phase::Waiting | Phase::Streaming(_) => {}
         }
-        if state.body.lane_wanted(at, LANE_AHEAD_BYTES) && !state.wants.contains(&(at, until)) {
+        if !is_withheld && state.body.lane_wanted(at, LANE_AHEAD_BYTES) && !state.wants.contains(&(at, until))
+        {
             state.wants.push((at, until));
             self.wanted.notify_one();
         }

@@ -124,6 +124,7 @@ pub(super) fn failed(asked: &Asked<'_>, cause: &Cause) -> Reply {
         Cause::Overloaded => "too many requests are waiting; try again\n",
         Cause::UpstreamDown { .. } | Cause::Unreachable(_) => "upstream cannot be reached at the moment\n",
         Cause::Refused(_) => "upstream does not serve this at the moment\n",
+        Cause::NotThere => "listed, but not there yet; try again\n",
         Cause::Internal => "internal error\n",
         _ => "upstream's answer cannot be used\n",
     };

@@ -327,6 +327,11 @@ fn job(
         seen,
         wanted,
         loop_tokens: loop_tokens(asked.headers).into_iter().map(str::to_owned).collect(),
+        expect: None,
+        only: None,
+        ask_headers: HeaderMap::new(),
+        pinned: false,
+        pace: None,
     }
 }
 
@@ -350,9 +355,20 @@ impl Drop for Waiting<'_> {
 /// The status of an error that an agent gets for a failed fill.
 pub(super) const fn status_of(cause: &Cause) -> StatusCode {
     match cause {
-        Cause::Overloaded | Cause::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Cause::Overloaded | Cause::Refused(_) | Cause::NotThere => StatusCode::SERVICE_UNAVAILABLE,
         Cause::UpstreamDown { .. } | Cause::Unreachable(_) => StatusCode::GATEWAY_TIMEOUT,
         Cause::Lied(_) | Cause::Broken(_) | Cause::Changed | Cause::Abandoned => StatusCode::BAD_GATEWAY,
         Cause::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listed_file_that_is_not_there_yet_is_503_and_a_wrong_one_502() {
+        assert_eq!(status_of(&Cause::NotThere), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(status_of(&Cause::Lied("wrong-digest")), StatusCode::BAD_GATEWAY);
     }
 }

@@ -102,6 +102,11 @@ impl FillBench {
             seen: None,
             wanted: false,
             loop_tokens: Vec::new(),
+            expect: None,
+            only: None,
+            ask_headers: HeaderMap::new(),
+            pinned: false,
+            pace: None,
         }
     }
 

@@ -37,7 +37,8 @@ impl Sources {
     where
         R: Fn(&str) -> Option<u8>,
     {
-        let ranked = self.0.iter().filter_map(|upstream| Some((rank(upstream.name())?, Arc::clone(upstream))));
+        let ranked =
+            self.0.iter().filter_map(|upstream| Some((rank(upstream.name())?, Arc::clone(upstream))));
         let mut order: Vec<_> = ranked.collect();
         order.sort_by_cached_key(|(rank, upstream)| {
             let health = upstream.health();
