@@ -104,7 +104,8 @@ async fn through(
     let mut job = job(asked, origin, (key, forwarded), stale, false);
     // A second round only where the first answer turned out to be another variant than ours.
     for _ in 0..2 {
-        if asked.plane.fills.is_direct(&job.key) {
+        // What has to be proven is never passed on unproven.
+        if job.expect.is_none() && asked.plane.fills.is_direct(&job.key) {
             return direct(asked, asked.plane.fills.direct(&job).await, origin, stale);
         }
         let patience = if origin.supply.sources.in_doubt(asked.now) { DOUBT } else { Duration::MAX };
