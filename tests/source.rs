@@ -117,7 +117,7 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("hyper", &["server/", "upstream/", "proxy/", "admin/", "demo/", "testkit/"]),
     ("hyper_util", &["server/", "upstream/", "admin/", "demo/", "testkit/"]),
     ("indicatif", &["demo/progress.rs"]),
-    ("mimalloc", &["main"]),
+    ("tikv_jemallocator", &["main"]),
     ("moka", &["store/"]),
     ("postcard", &["cache/record.rs"]),
     ("prometheus_client", &["telemetry/"]),
