@@ -71,6 +71,10 @@ pub(super) struct Reply {
 }
 
 /// An answer that is there, or one that somebody has to be waited for.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one: boxing it would cost every hit"
+)]
 pub(super) enum Served {
     /// What is hot, and what is refused. Taken by the first poll.
     Now(Option<Response<Answer>>),
@@ -109,9 +113,9 @@ pub(super) fn serve(plane: &Arc<Plane>, request: Request<Incoming>, peer: &Arc<P
             Some(repository) => {
                 meter.of(repository);
                 let asked = Asked::of(plane, repository, (&parts, wants), (target.path(), target.query()));
-                match asked.map(|asked| at_once(&asked)) {
-                    Err(reply) | Ok(Some(reply)) => reply,
-                    Ok(None) => {
+                match asked.map_or_else(|| Some(refuse::query()), |asked| at_once(&asked)) {
+                    Some(reply) => reply,
+                    None => {
                         let (path, query) = (target.path().to_owned(), target.query().map(str::to_owned));
                         let place = (Arc::clone(plane), Arc::clone(repository), path, query);
                         return Served::Later(Box::pin(after_a_while(place, (parts, wants), (id, meter))));
@@ -124,20 +128,21 @@ pub(super) fn serve(plane: &Arc<Plane>, request: Request<Incoming>, peer: &Arc<P
 }
 
 impl<'a> Asked<'a> {
-    /// What is asked of a repository, or why nothing may be: what the query means there, and where the files are.
+    /// What is asked of a repository: what the query means there, and where the files are. Nothing where it takes no
+    /// query and there is one.
     fn of(
         plane: &'a Arc<Plane>,
         repository: &'a Arc<Repository>,
         (parts, wants): (&'a Parts, Wants),
         (path, query): (&'a str, Option<&'a str>),
-    ) -> Result<Self, Reply> {
+    ) -> Option<Self> {
         let query = match (repository.query, query) {
-            (QueryMode::Refuse, Some(_)) => return Err(refuse::query()),
+            (QueryMode::Refuse, Some(_)) => return None,
             (QueryMode::Key, query) => query,
             (QueryMode::Drop | QueryMode::Refuse, _) => None,
         };
         let below = repository.path_of(path).unwrap_or_default();
-        Ok(Self {
+        Some(Self {
             plane,
             repository,
             method: &parts.method,
@@ -167,8 +172,8 @@ async fn after_a_while(
     (id, meter): (u64, Meter),
 ) -> Response<Answer> {
     let reply = match Asked::of(&plane, &repository, (&parts, wants), (&path, query.as_deref())) {
-        Err(reply) => reply,
-        Ok(asked) => match &repository.kind {
+        None => refuse::query(),
+        Some(asked) => match &repository.kind {
             Kind::Upstreams(origin) => wait::cached(&asked, origin).await,
             Kind::Directory { directory, .. } => from_directory(&asked, directory).await,
         },
