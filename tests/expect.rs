@@ -275,7 +275,9 @@ async fn each_kind_of_digest_proves_a_body_and_finds_a_wrong_one() {
 
             let bad = scene(Script::file(WRONG, length), Script::status(500, &[])).await;
             assert!(bad.fetch(job(&bad)).await.1.is_err(), "{kind:?}");
-            assert_eq!(bad.lies(), ["lied wrong-digest"], "{kind:?}");
+            // What nobody has seen is asked for once more: it may have been the wire.
+            let tries = if length < 4 * MIB { 2 } else { 1 };
+            assert_eq!(bad.lies(), vec!["lied wrong-digest"; tries], "{kind:?}");
             bad.assert_nothing_is_stored().await;
             // Stored before it was listed, it is not believed either.
             drop(bad.fetch(bad.bench.job(PATH)).await);

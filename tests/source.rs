@@ -125,7 +125,7 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("hyper_util", &["server/", "upstream/", "admin/", "demo/", "testkit/"]),
     ("indicatif", &["demo/progress.rs"]),
     ("lzma_rust2", &["repository/preset/apt/unpack.rs"]),
-    ("mimalloc", &["main"]),
+    ("tikv_jemallocator", &["main"]),
     ("md5", &["base/proof.rs"]),
     ("moka", &["store/"]),
     ("postcard", &["cache/record.rs"]),

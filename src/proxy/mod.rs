@@ -91,8 +91,12 @@ impl Plane {
 impl Service for Plane {
     type Body = Answer;
 
-    async fn call(self: &Arc<Self>, request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Answer> {
-        serve::serve(self, request, peer).await
+    fn call(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: &Arc<Peer>,
+    ) -> impl Future<Output = Response<Answer>> + Send {
+        serve::serve(self, request, peer)
     }
 }
 

@@ -15,6 +15,7 @@ mod lane;
 mod listen;
 mod options;
 mod pace;
+mod rush;
 mod sweep;
 #[cfg(test)]
 mod tests;
