@@ -83,6 +83,15 @@ fn busy() -> Metrics {
 }
 
 #[test]
+fn every_trouble_of_a_catalogue_is_explained() {
+    let readme = read("README.md");
+    let told = coded(&readme);
+    for word in waypost::stage::Trouble::WORDS {
+        assert!(told.contains(word), "`{word}` is not in README.md");
+    }
+}
+
+#[test]
 fn every_metric_is_listed_and_no_other() {
     let readme = read("README.md");
     let told: BTreeSet<&str> =
