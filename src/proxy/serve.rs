@@ -132,10 +132,10 @@ pub(super) fn serve(plane: &Arc<Plane>, request: Request<Incoming>, peer: &Arc<P
                 match asked.map_or_else(|| Some(refuse::query()), |asked| at_once(&asked)) {
                     Some(reply) => reply,
                     None => {
-                        let (path, query) = (target.path().to_owned(), target.query().map(str::to_owned));
-                        let place =
-                            (Arc::clone(plane), Arc::clone(repository), Arc::clone(peer), (path, query));
-                        return Served::Later(Box::pin(after_a_while(place, (parts, wants), (id, meter))));
+                        let target = (target.path().to_owned(), target.query().map(str::to_owned));
+                        let place = (Arc::clone(plane), Arc::clone(repository), Arc::clone(peer));
+                        let answer = after_a_while(place, target, (parts, wants), (id, meter));
+                        return Served::Later(Box::pin(answer));
                     }
                 }
             }
@@ -187,12 +187,8 @@ fn at_once(asked: &Asked<'_>) -> Option<Reply> {
 
 /// An answer for which the store, a disk or an upstream has to be waited for.
 async fn after_a_while(
-    (plane, repository, peer, (path, query)): (
-        Arc<Plane>,
-        Arc<Repository>,
-        Arc<Peer>,
-        (String, Option<String>),
-    ),
+    (plane, repository, peer): (Arc<Plane>, Arc<Repository>, Arc<Peer>),
+    (path, query): (String, Option<String>),
     (parts, wants): (Parts, Wants),
     (id, meter): (u64, Meter),
 ) -> Response<Answer> {
