@@ -85,3 +85,12 @@ pub const CATALOGUE_BYTES: u64 = 64 << 20;
 
 /// Bytes of one catalogue file unpacked: Debian's largest `Packages` has 60 MB.
 pub const CATALOGUE_UNPACKED_BYTES: u64 = 256 << 20;
+
+/// Bytes of a question to the admin API: 10,000 patterns of a purge fit.
+pub const ADMIN_BODY_BYTES: usize = 1 << 20;
+
+/// Patterns of one purge, pin or warm-up: the list of a large release fits.
+pub const PATTERNS: usize = 10_000;
+
+/// Purges whose entries are not swept yet. Each is matched against every look-up meanwhile.
+pub const PURGES: usize = 64;

@@ -137,6 +137,14 @@ impl Entry {
         entry
     }
 
+    /// The same entry, stale or pinned as said.
+    #[must_use]
+    pub fn marked(&self, stale: bool, pinned: bool) -> Self {
+        let mut entry = self.with_head(self.head.clone());
+        (entry.stale, entry.pinned) = (stale, pinned);
+        entry
+    }
+
     /// Length in bytes of block `index`.
     pub fn block_len(&self, index: usize) -> usize {
         let start = BLOCK_BYTES.saturating_mul(index as u64);

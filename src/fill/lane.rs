@@ -20,6 +20,7 @@ use super::resume::{Setback, held};
 use super::state::{Fill, Opened};
 use crate::base::digest::{Digest, Hasher};
 use crate::base::limits::{BLOCK_BYTES, FILL_RECENT_BLOCKS, INLINE_BYTES, WAKE_AFTER, WAKE_BYTES};
+use crate::cache::purge::Fate;
 use crate::cache::{Block, BodyMap, Record};
 use crate::protocol::validators::resume_validator;
 use crate::upstream::BodyError;
@@ -283,6 +284,10 @@ impl Lane {
 
     /// Whether the fill has been without readers for long enough, and the rest is not worth finishing.
     fn is_alone(&mut self) -> bool {
+        // An operator has ended it.
+        if self.fill().is_settled() {
+            return true;
+        }
         if self.fill().interest() > 0 || self.fill().is_wanted() {
             self.alone_since = None;
             return false;
@@ -354,6 +359,7 @@ pub(super) fn note_progress(course: &Course) {
     let validators = &course.opened.prepared.origin;
     if course.opened.length.is_none()
         || fill.unstored.load(Ordering::Acquire)
+        || fill.fate() == Fate::Gone
         || resume_validator(validators).is_none()
     {
         return;

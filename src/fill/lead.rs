@@ -19,6 +19,7 @@ use super::state::{Fill, Opened};
 use super::tokens::Token;
 use crate::base::digest::Digest;
 use crate::base::limits::{BLOCK_BYTES, INLINE_BYTES, LANES};
+use crate::cache::purge::Fate;
 use crate::cache::{BodyMap, Entry, EntryBody, Head, Prepared, Record};
 use crate::protocol::freshness::{self, Storable};
 use crate::protocol::headers::storable_headers;
@@ -92,7 +93,9 @@ async fn drive(lead: &Lead, mut job: Job) -> Result<Settled, Cause> {
         };
         match line.reply.kind {
             ReplyKind::NotModified => {
-                if let Some(settled) = confirm(fills, &job, &line.reply) {
+                if lead.fill.fate() != Fate::Gone
+                    && let Some(settled) = confirm(fills, &job, &line.reply)
+                {
                     return Ok(settled);
                 }
                 // It confirmed something else than what we have: ask for the whole.
@@ -377,7 +380,8 @@ async fn run_ahead(mut lane: Lane) {
 /// Proves the body whole, makes its entry, and puts it where hits find it.
 async fn finish(course: &Course, lane: &mut Lane, length: u64) -> Result<Settled, Cause> {
     let fill = &course.fill;
-    let stored = !fill.unstored.load(Ordering::Acquire);
+    let fate = fill.fate();
+    let stored = !fill.unstored.load(Ordering::Acquire) && fate != Fate::Gone;
     let digest = lane.digest(length).await?;
     let body = if length <= INLINE_BYTES {
         EntryBody::Inline(fill.look(|body| body.gather(0)))
@@ -386,8 +390,12 @@ async fn finish(course: &Course, lane: &mut Lane, length: u64) -> Result<Settled
     };
     let mut entry = Entry::new(fill.key().clone(), course.opened.head.clone(), length, digest, body);
     entry.pinned = course.job.stale.as_ref().is_some_and(|stale| stale.pinned);
+    entry.stale = fate == Fate::Stale;
     let store = &course.fills.0.store;
     let entry = if stored { store.put(entry) } else { Arc::new(entry) };
-    store.drop_partial(fill.key());
+    // After a purge the next fill of this key may have begun one of its own.
+    if fate != Fate::Gone {
+        store.drop_partial(fill.key());
+    }
     Ok(Settled::Entry { entry, revalidated: false })
 }

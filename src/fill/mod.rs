@@ -17,6 +17,7 @@ mod job;
 mod lane;
 mod lead;
 mod open;
+mod operate;
 mod resume;
 mod seat;
 mod state;
@@ -244,7 +245,7 @@ impl Fills {
     /// seats are given, so that nobody sits down in between.
     fn leave_if_alone(&self, fill: &Arc<Fill>) -> bool {
         let mut flights = self.0.flights.lock();
-        if fill.interest() > 0 {
+        if fill.interest() > 0 && !fill.is_settled() {
             return false;
         }
         if flights.get(fill.key()).is_some_and(|it| Arc::ptr_eq(it, fill)) {

@@ -55,6 +55,18 @@ impl Seat {
         poll_fn(|cx| self.fill.poll_outcome(&mut place, cx)).await
     }
 
+    /// Waits until the fill is over. For whoever wants the file to be here, and not its bytes.
+    pub async fn settled(&self) -> Settled {
+        let mut place = Place::default();
+        poll_fn(|cx| self.fill.poll_settled(&mut place, cx)).await
+    }
+
+    /// Bytes that have arrived, and the length where it is known.
+    pub fn progress(&self) -> (u64, Option<u64>) {
+        let (_, arrived, length, _) = self.fill.progress();
+        (arrived, length)
+    }
+
     /// Reads the arriving body from `start` to `end` (exclusive; `None` is the end of the body).
     pub fn read(self, start: u64, end: Option<u64>) -> Follow {
         Follow::new(self, start, end)

@@ -1,7 +1,7 @@
 //! What the lead and the readers of one fill share: the head, the growing body, and who waits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use super::seat::{Outcome, Settled};
 use super::tokens::Tokens;
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::limits::{BLOCK_BYTES, LANE_AHEAD_BYTES};
+use crate::cache::purge::Fate;
 use crate::cache::{Head, Key, Prepared};
 use crate::store::{Refused, Reservation, Store};
 
@@ -45,6 +46,8 @@ pub(super) struct Fill {
     room: Mutex<Option<Reservation>>,
     interest: AtomicUsize,
     kept: AtomicBool,
+    /// What a purge says about what it brings: a [`Fate`] as a number.
+    fate: AtomicU8,
     /// Set when blocks are no longer written to disk: readers then rely on memory and healing.
     pub(super) unstored: AtomicBool,
     /// Tells the lead that a reader wants bytes far ahead.
@@ -99,6 +102,7 @@ impl Fill {
             room: Mutex::new(None),
             interest: AtomicUsize::new(0),
             kept: AtomicBool::new(job.wanted),
+            fate: AtomicU8::new(Fate::Stays as u8),
             unstored: AtomicBool::new(false),
             wanted: Notify::new(),
             state: Mutex::new(State {
@@ -138,6 +142,20 @@ impl Fill {
 
     pub(super) fn stand_up(&self) {
         self.interest.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// A purge reached it; the harshest counts.
+    pub(super) fn condemn(&self, fate: Fate) {
+        self.fate.fetch_max(fate as u8, Ordering::AcqRel);
+    }
+
+    /// What is to become of what it brings.
+    pub(super) fn fate(&self) -> Fate {
+        match self.fate.load(Ordering::Acquire) {
+            fate if fate == Fate::Gone as u8 => Fate::Gone,
+            fate if fate == Fate::Stale as u8 => Fate::Stale,
+            _ => Fate::Stays,
+        }
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -247,6 +265,16 @@ impl Fill {
             },
             Poll::Ready,
         )
+    }
+
+    /// How it ended, once it has.
+    pub(super) fn poll_settled(&self, place: &mut Place, cx: &Context<'_>) -> Poll<Settled> {
+        let mut state = self.state.lock();
+        if let Phase::Settled(settled, _) = &state.phase {
+            return Poll::Ready(settled.clone());
+        }
+        state.register(place, cx);
+        Poll::Pending
     }
 
     /// Bytes at `at`, if they are here; else the caller is woken when there is news. `until` is the end of
