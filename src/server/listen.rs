@@ -67,11 +67,29 @@ pub struct Summary {
 /// # Errors
 /// The first address that is taken, not ours, or not allowed.
 pub fn bind(listeners: Vec<Listener>, options: Options) -> Result<Bound, BindError> {
+    bind_with(listeners, options, Vec::new())
+}
+
+/// As [`bind`], where some addresses were bound before by somebody else: a service manager, which keeps clients
+/// waiting in the kernel while this program is exchanged.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_with(
+    listeners: Vec<Listener>,
+    options: Options,
+    mut inherited: Vec<(SocketAddr, StdListener)>,
+) -> Result<Bound, BindError> {
     let mut sockets = Vec::with_capacity(listeners.len());
     for mut listener in listeners {
         let address = listener.address;
-        let (socket, address) =
-            listen(address, options.backlog).map_err(|error| BindError { address, error })?;
+        let handed =
+            inherited.iter().position(|(of, _)| *of == address).map(|place| inherited.swap_remove(place));
+        let bound = match handed {
+            Some((address, socket)) => socket.set_nonblocking(true).map(|()| (socket, address)),
+            None => listen(address, options.backlog),
+        };
+        let (socket, address) = bound.map_err(|error| BindError { address, error })?;
         listener.address = address;
         sockets.push((socket, listener));
     }
