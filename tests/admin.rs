@@ -187,6 +187,47 @@ async fn the_command_line_comes_in_by_tls_as_well() {
 }
 
 #[tokio::test]
+async fn a_client_certificate_is_as_good_as_a_token_and_tokens_are_exchanged_without_a_restart() {
+    let scene = Scene::new().await;
+    let dir = scene.dir.path();
+    let staff = Authority::new("staff CA");
+    std::fs::write(dir.join("staff.pem"), staff.pem()).expect("a file");
+    let port = scene.address.port();
+    let listen = scene.address.to_string();
+    std::fs::write(
+        dir.join("waypost.toml"),
+        config(&listen, &format!("client_ca = \"staff.pem\"\n{TOKENS}")),
+    )
+    .expect("a file");
+    std::fs::write(dir.join("viewer.token"), "another-token-0123456789").expect("a file");
+    let (code, out, talk) = waypost(dir, &["reload", "-c", "waypost.toml"]).await;
+    assert_eq!((code, out.contains("tokens"), out.contains("client_ca")), (0, true, true), "{out}{talk}");
+    assert_eq!(scene.get("/livez", VIEWER).await.status, 401, "the old token is worth nothing now");
+    assert_eq!(scene.get("/livez", "another-token-0123456789").await.status, 200);
+    for (authority, expected) in [(&staff, Some(200)), (&Authority::new("strangers"), None)] {
+        let shown = authority.client("somebody");
+        let connector = scene.authority.connector_showing(&shown);
+        let tcp = tokio::net::TcpStream::connect(scene.address).await.expect("it listens");
+        let name = "node.example".try_into().expect("a name");
+        let status = match connector.connect(name, tcp).await {
+            Err(_) => None,
+            Ok(stream) => {
+                let mut client = Client::over(stream);
+                let request = format!("GET /v1/status HTTP/1.1\r\nHost: node.example:{port}\r\n\r\n");
+                let sent = client.send(request.as_bytes()).await;
+                // In TLS 1.3 a client hears of its refusal after the handshake.
+                match (sent, client.read_answer("GET").await) {
+                    (Ok(()), Ok(answer)) => Some(answer.status),
+                    _ => None,
+                }
+            }
+        };
+        assert_eq!(status, expected);
+    }
+    scene.node.stop().await;
+}
+
+#[tokio::test]
 async fn tcp_without_credentials_is_an_error_of_the_configuration() {
     let dir = tempfile::tempdir().expect("a directory");
     let authority = Authority::new("admin CA");

@@ -68,12 +68,12 @@ async fn what_changed_is_in_force_and_what_waits_for_a_restart_is_named() {
 
     let more =
         format!("\n[[repository]]\nname = \"p\"\npath = \"/p/\"\nupstreams = [\"{}p/\"]\n", origin.url());
-    let text = config(&origin, &more, "debug").replace("size = \"64MiB\"", "size = \"128MiB\"");
+    let text = config(&origin, &more, "debug").replace("memory = \"8MiB\"", "memory = \"16MiB\"");
     site.write_config(&text);
     let expected = [
         ("[log] level".to_owned(), false),
         ("repository p".to_owned(), false),
-        ("[cache] size".to_owned(), true),
+        ("[cache] memory".to_owned(), true),
     ];
     let dry = reload(dir.path(), &["-n"]).await;
     assert_eq!((whats(&dry).as_slice(), &dry["changed"]), (&expected[..], &json!(true)));
@@ -81,7 +81,7 @@ async fn what_changed_is_in_force_and_what_waits_for_a_restart_is_named() {
     assert_eq!(whats(&reload(dir.path(), &[]).await), expected);
     assert_eq!(node.get("/p/x", &[]).await.body, content::whole(3, 500));
     let again = reload(dir.path(), &[]).await;
-    assert_eq!(whats(&again), [("[cache] size".to_owned(), true)], "it still waits");
+    assert_eq!(whats(&again), [("[cache] memory".to_owned(), true)], "it still waits");
 
     site.write_config(&config(&origin, "", "info"));
     assert_eq!(reload(dir.path(), &[]).await["changed"], true);

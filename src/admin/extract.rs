@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Query};
 use http::request::Parts;
 use http::{Request, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
 use super::access::{Role, Who};
@@ -61,22 +61,36 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Input<T> {
             let help = "send `Content-Type: application/json`";
             return Err(ApiError::new(Code::MediaType, "the body has to be JSON", help));
         }
-        let body = Limited::new(request.into_body(), ADMIN_BODY_BYTES).collect().await.map_err(|error| {
-            if error.downcast_ref::<LengthLimitError>().is_some() {
-                let message = format!("the body is larger than {} KiB", ADMIN_BODY_BYTES >> 10);
-                ApiError::new(Code::TooLarge, message, "send it in several requests")
-            } else {
-                ApiError::bad("the body did not come whole", "send it again")
-            }
-        })?;
+        let body = read(request.into_body()).await?;
         let wrong = |error: &dyn std::fmt::Display| {
             ApiError::bad(format!("the body: {error}"), "see /v1/openapi.json for what is understood")
         };
-        let body: serde_json::Value =
-            serde_json::from_slice(&body.to_bytes()).map_err(|error| wrong(&error))?;
+        let body: serde_json::Value = serde_json::from_slice(&body).map_err(|error| wrong(&error))?;
         if !body.is_object() {
             return Err(wrong(&"it is no JSON object"));
         }
         serde_json::from_value(body).map(Self).map_err(|error| wrong(&error))
     }
+}
+
+/// Bytes of a body that is too large that are read and thrown away: a client that is still sending would not hear why.
+const DISCARDED: usize = 16 * ADMIN_BODY_BYTES;
+
+async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
+    let (mut kept, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::bad("the body did not come whole", "send it again"))?;
+        let Some(data) = frame.data_ref() else { continue };
+        length += data.len();
+        if length <= ADMIN_BODY_BYTES {
+            kept.extend_from_slice(data);
+        } else if length > DISCARDED {
+            break;
+        }
+    }
+    if length <= ADMIN_BODY_BYTES {
+        return Ok(kept);
+    }
+    let message = format!("the body is larger than {} KiB", ADMIN_BODY_BYTES >> 10);
+    Err(ApiError::new(Code::TooLarge, message, "send it in several requests"))
 }

@@ -119,6 +119,9 @@ impl Store {
 
     /// Reads some blocks after `after` and compares them with their names.
     pub async fn check_blocks(&self, after: Option<Digest>, most: usize) -> Checked {
+        if after.is_none() {
+            self.settle().await;
+        }
         let shared = Arc::clone(self.shared());
         let job = move || {
             let mut checked = Checked::default();

@@ -116,7 +116,9 @@ impl Client {
         }
         let mut rest = Vec::new();
         while let Some(frame) = response.body_mut().frame().await {
-            let Ok(data) = frame?.into_data() else { continue };
+            // The node has ended, or is ending: how abruptly is no matter.
+            let Ok(frame) = frame else { return Ok(()) };
+            let Ok(data) = frame.into_data() else { continue };
             rest.extend_from_slice(&data);
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
