@@ -23,6 +23,7 @@ use super::state::{Fill, Opened};
 use super::tokens::Token;
 use crate::base::digest::Digest;
 use crate::base::limits::INLINE_BYTES;
+use crate::cache::purge::Fate;
 use crate::cache::{Entry, EntryBody, Head, Prepared, Record};
 use crate::protocol::freshness::{self, NoStoreReason, Storable};
 use crate::protocol::headers::storable_headers;
@@ -114,7 +115,9 @@ async fn attempt(lead: &Lead, mut job: Job, mut goes_on: bool) -> Result<Option<
         };
         match line.reply.kind {
             ReplyKind::NotModified => {
-                if let Some(settled) = confirm(lead, &job, &line.reply) {
+                if lead.fill.fate() != Fate::Gone
+                    && let Some(settled) = confirm(lead, &job, &line.reply)
+                {
                     return Ok(Some(settled));
                 }
                 // It confirmed something else than what we have: ask for the whole.
@@ -408,6 +411,7 @@ async fn flow(lead: &Lead, course: &Arc<Course>, lane: &mut Lane) -> Result<u64,
 /// Makes the entry of a body that is whole and proven, and puts it where hits find it.
 fn finish(course: &Course, length: u64, digest: Digest) -> Settled {
     let (fill, fills) = (&course.fill, &course.fills.0);
+    let fate = fill.fate();
     let body = if length <= INLINE_BYTES {
         EntryBody::Inline(fill.look(|body| body.gather(0)))
     } else {
@@ -415,9 +419,13 @@ fn finish(course: &Course, length: u64, digest: Digest) -> Settled {
     };
     let mut entry = Entry::new(fill.key().clone(), course.opened.head.clone(), length, digest, body);
     entry.pinned = fill.is_pinned() || course.job.stale.as_ref().is_some_and(|stale| stale.pinned);
-    let stored = !fill.unstored.load(Ordering::Acquire);
+    entry.stale = fate == Fate::Stale;
+    let stored = !fill.unstored.load(Ordering::Acquire) && fate != Fate::Gone;
     let entry = if stored { fills.store.put(entry) } else { Arc::new(entry) };
-    fills.store.drop_partial(fill.key());
+    // After a purge the next fill of this key may have begun one of its own.
+    if fate != Fate::Gone {
+        fills.store.drop_partial(fill.key());
+    }
     fills.wrong.forgive(fill.key(), &fill.givers.thank());
     Settled::Entry { entry, revalidated: false }
 }

@@ -86,6 +86,11 @@ impl Plane {
     pub fn publish(&self, routes: Routes) {
         self.routes.store(Arc::new(routes));
     }
+
+    /// The routes of the next request.
+    pub fn routes(&self) -> Arc<Routes> {
+        self.routes.load_full()
+    }
 }
 
 impl Service for Plane {

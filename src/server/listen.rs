@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -76,14 +76,45 @@ pub struct Summary {
 /// # Errors
 /// The first address that is taken, not ours, or not allowed.
 pub fn bind(listeners: Vec<Listener>, options: Options) -> Result<Bound, BindError> {
+    bind_with(listeners, options, Vec::new())
+}
+
+/// As [`bind`], where some addresses were bound before by somebody else: a service manager, which keeps clients
+/// waiting in the kernel while this program is exchanged.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_with(
+    listeners: Vec<Listener>,
+    options: Options,
+    mut inherited: Vec<(SocketAddr, StdListener)>,
+) -> Result<Bound, BindError> {
     let mut sockets = Vec::with_capacity(listeners.len());
     for mut listener in listeners {
         let address = listener.address;
-        let (socket, address) = listen(address, &options).map_err(|error| BindError { address, error })?;
+        let handed =
+            inherited.iter().position(|(of, _)| *of == address).map(|place| inherited.swap_remove(place));
+        let bound = match handed {
+            Some((address, socket)) => socket
+                .set_nonblocking(true)
+                .and_then(|()| set_what_is_inherited(SockRef::from(&socket), &options))
+                .map(|()| (socket, address)),
+            None => listen(address, &options),
+        };
+        let (socket, address) = bound.map_err(|error| BindError { address, error })?;
         listener.address = address;
         sockets.push((socket, listener));
     }
     Ok(Bound { sockets, options, totals: Arc::default() })
+}
+
+/// What is set here every accepted socket inherits, without six system calls for each.
+fn set_what_is_inherited(socket: SockRef<'_>, options: &Options) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+    socket.set_tcp_user_timeout(Some(options.send_timeout))?;
+    socket.set_keepalive(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2))
 }
 
 fn listen(address: SocketAddr, options: &Options) -> io::Result<(StdListener, SocketAddr)> {
@@ -93,12 +124,7 @@ fn listen(address: SocketAddr, options: &Options) -> io::Result<(StdListener, So
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // What is set here every accepted socket inherits, without six system calls for each.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
-    socket.set_tcp_user_timeout(Some(options.send_timeout))?;
-    socket.set_keepalive(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2))?;
+    set_what_is_inherited(SockRef::from(&socket), options)?;
     socket.bind(&address.into())?;
     socket.listen(options.backlog)?;
     let socket = StdListener::from(socket);
