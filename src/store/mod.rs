@@ -159,6 +159,11 @@ impl Store {
         self.0.pool.run(Lane::Read, job).await.flatten()
     }
 
+    /// Whether a purge has made this entry go, which somebody may still hold: then it must not be confirmed.
+    pub fn is_purged(&self, entry: &Entry) -> bool {
+        self.shared().fate_of(entry) == Fate::Gone
+    }
+
     /// Keeps a complete entry in the place of what was there, its unfinished body included. Visible at once;
     /// committed in the background. What was asked for before a purge of it is not kept; readers have it all the
     /// same.
