@@ -177,6 +177,33 @@ async fn a_hard_purge_wins_over_a_fill_that_began_before_it_and_its_reader_finis
 }
 
 #[tokio::test]
+async fn what_was_purged_is_not_confirmed_by_a_question_that_was_under_way() {
+    let scene = Scene::new("").await;
+    scene.origin.set("/o/x.zip", Script::file(1, 40_000));
+    let node = scene.site.start().await;
+    node.get("/o/x.zip", &[]).await;
+    settled(&node).await;
+    json_of(&scene.site.dir, &["purge", "--soft", "/o/x.zip"]).await;
+    let gate = Gate::default();
+    let hold = Some(Hold { at: None, gate: gate.clone() });
+    scene.origin.set("/o/x.zip", Script { hold, ..Script::file(1, 40_000) });
+    let mut reader = node.connect().await;
+    let reading = tokio::spawn(async move { reader.get("/o/x.zip", &[]).await.expect("an answer") });
+    eventually("upstream is asked", async || node.status().await["fills"] != json!([])).await;
+    let done = json_of(&scene.site.dir, &["purge", "/o/x.zip"]).await;
+    assert_eq!(done["fills"], 1);
+    // Under the same validator: what the operator wants to be rid of.
+    scene.origin.set("/o/x.zip", Script::file(2, 40_000));
+    gate.open();
+    assert_eq!(reading.await.expect("an answer").status, 200);
+    settled(&node).await;
+    let fresh = node.get("/o/x.zip", &[]).await;
+    assert!(verdict(&fresh).contains("fwd=uri-miss"), "{}", verdict(&fresh));
+    assert_eq!(fresh.body, content::whole(2, 40_000));
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_dangerous_has_to_be_confirmed() {
     let scene = Scene::new("").await;
     scene.origin.set("/o/x.zip", Script::file(1, 40_000));

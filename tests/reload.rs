@@ -118,7 +118,10 @@ async fn a_bad_file_changes_nothing_and_is_told_with_its_lines() {
         node.metric("waypost_config_last_reload_successful").await == 1.0
     })
     .await;
-    assert!(node.said("configuration reloaded") && node.said("was not reloaded"));
+    eventually("both are in the log", async || {
+        node.said("configuration reloaded") && node.said("was not reloaded")
+    })
+    .await;
     node.stop().await;
 }
 

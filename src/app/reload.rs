@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::build::{self, Made, RepositoryParts};
@@ -31,14 +32,21 @@ pub(super) struct Reloader {
     tls: Option<Tls>,
     admin_tls: Option<AdminTls>,
     log: Option<LogHandle>,
-    state: Mutex<State>,
+    /// For whoever wants to know, also while a reload is under way.
+    in_force: ArcSwap<InForce>,
+    /// Held for the time of a reload, so that there is one at a time.
+    turn: Mutex<Turn>,
 }
 
-/// What is in force. Held for the time of a reload, so that there is one at a time.
-struct State {
+/// What is in force.
+struct InForce {
     config: Arc<CheckedConfig>,
-    prints: Prints,
     made: Vec<Made>,
+}
+
+/// What only a reload looks at.
+struct Turn {
+    prints: Prints,
     admin: Option<Admin>,
 }
 
@@ -59,25 +67,30 @@ impl Reloader {
         (tls, admin_tls): (Option<Tls>, Option<AdminTls>),
         log: Option<LogHandle>,
     ) -> Self {
-        let state = State { config: Arc::new(config.clone()), prints: prints(config), made, admin: None };
+        let in_force = ArcSwap::from_pointee(InForce { config: Arc::new(config.clone()), made });
+        let turn = Mutex::new(Turn { prints: prints(config), admin: None });
         parts.metrics.config_reloaded(true);
-        Self { parts, plane, tls, admin_tls, log, state: Mutex::new(state) }
+        Self { parts, plane, tls, admin_tls, log, in_force, turn }
     }
 
     /// Tells the API whose tokens change with the configuration.
     pub(super) fn serves(&self, admin: Admin) {
-        self.state.lock().admin = Some(admin);
+        self.turn.lock().admin = Some(admin);
     }
 
     /// The configuration in force.
     pub(super) fn config(&self) -> Arc<CheckedConfig> {
-        Arc::clone(&self.state.lock().config)
+        Arc::clone(&self.in_force.load().config)
     }
 
     /// The upstreams of each repository.
     pub(super) fn sources(&self) -> Vec<(String, crate::upstream::Sources)> {
-        let state = self.state.lock();
-        state.made.iter().filter_map(|made| Some((made.config.name.clone(), made.sources.clone()?))).collect()
+        let in_force = self.in_force.load();
+        in_force
+            .made
+            .iter()
+            .filter_map(|made| Some((made.config.name.clone(), made.sources.clone()?)))
+            .collect()
     }
 
     /// The catalogues of each repository that has some.
@@ -122,16 +135,17 @@ impl Reloader {
     }
 
     fn try_reload(&self, dry_run: bool) -> Result<Reloaded, ApiError> {
-        let mut state = self.state.lock();
-        let (mut config, warnings) = load(&state.config.file)?;
-        if state.config.log.level_by_flag {
-            config.log.level = state.config.log.level;
+        let mut turn = self.turn.lock();
+        let old = self.in_force.load_full();
+        let (mut config, warnings) = load(&old.config.file)?;
+        if old.config.log.level_by_flag {
+            config.log.level = old.config.log.level;
             config.log.level_by_flag = true;
         }
-        let mut changes = restarts(&state.config, &config);
-        keep_what_needs_restart(&state.config, &mut config);
-        let next = self.prepare(&state, config)?;
-        changes.extend(changed(&state, &next));
+        let mut changes = restarts(&old.config, &config);
+        keep_what_needs_restart(&old.config, &mut config);
+        let next = self.prepare(&old, &turn.prints, config)?;
+        changes.extend(changed((&old.config, &turn.prints), &next));
         changes.sort_by(|one, two| (one.restart, &one.what).cmp(&(two.restart, &two.what)));
         let done = Reloaded {
             schema: SCHEMA,
@@ -140,13 +154,13 @@ impl Reloader {
             warnings: warnings.iter().map(|it| it.message.clone()).collect(),
         };
         if !dry_run {
-            self.put_in_force(&mut state, next)?;
+            self.put_in_force(&old, &mut turn, next)?;
         }
         Ok(done)
     }
 
     /// Builds everything that can fail to be built.
-    fn prepare(&self, state: &State, config: CheckedConfig) -> Result<Next, ApiError> {
+    fn prepare(&self, old: &InForce, before: &Prints, config: CheckedConfig) -> Result<Next, ApiError> {
         let invalid = |error: anyhow::Error| {
             ApiError::new(
                 Code::ConfigInvalid,
@@ -159,10 +173,10 @@ impl Reloader {
             let label = label_of(repository);
             let same = |made: &&Made| {
                 made.config == *repository
-                    && prints.get(&label) == state.prints.get(&label)
-                    && config.limits.fills_per_upstream == state.config.limits.fills_per_upstream
+                    && prints.get(&label) == before.get(&label)
+                    && config.limits.fills_per_upstream == old.config.limits.fills_per_upstream
             };
-            match state.made.iter().find(same) {
+            match old.made.iter().find(same) {
                 Some(made) => Ok(made.clone()),
                 None => build::make_repository(&config, repository, &self.parts),
             }
@@ -187,7 +201,7 @@ impl Reloader {
     }
 
     /// Nothing here is expected to fail: all of it was built before.
-    fn put_in_force(&self, state: &mut State, next: Next) -> Result<(), ApiError> {
+    fn put_in_force(&self, old: &InForce, turn: &mut Turn, next: Next) -> Result<(), ApiError> {
         let failed = |error: &dyn std::error::Error| {
             ApiError::new(
                 Code::Failed,
@@ -201,18 +215,17 @@ impl Reloader {
         if let (Some(tls), Some(identity)) = (&self.admin_tls, &next.admin_tls) {
             tls.replace(identity).map_err(|error| failed(&error))?;
         }
-        if next.config.log.level != state.config.log.level
+        if next.config.log.level != old.config.log.level
             && let Some(log) = &self.log
         {
             log.set(next.config.log.level.as_str()).map_err(|error| failed(&error))?;
         }
-        if let Some(admin) = &state.admin {
+        if let Some(admin) = &turn.admin {
             admin.admit(next.access);
         }
         self.plane.publish(Routes::new(next.made.iter().map(|made| Arc::clone(&made.repository)).collect()));
-        state.config = Arc::new(next.config);
-        state.prints = next.prints;
-        state.made = next.made;
+        self.in_force.store(Arc::new(InForce { config: Arc::new(next.config), made: next.made }));
+        turn.prints = next.prints;
         Ok(())
     }
 }
@@ -324,13 +337,13 @@ fn keep_what_needs_restart(old: &CheckedConfig, new: &mut CheckedConfig) {
 }
 
 /// What changes at once.
-fn changed(state: &State, next: &Next) -> Vec<Change> {
-    let (old, new) = (&*state.config, &next.config);
+fn changed((old, before): (&CheckedConfig, &Prints), next: &Next) -> Vec<Change> {
+    let new = &next.config;
     let mut found = Vec::new();
     let mut note = |what: &str, how: &str| {
         found.push(Change { what: what.to_owned(), how: how.to_owned(), restart: false });
     };
-    let prints_differ = |label: &str| state.prints.get(label) != next.prints.get(label);
+    let prints_differ = |label: &str| before.get(label) != next.prints.get(label);
     if old.server.tls != new.server.tls || prints_differ("[server] tls") {
         note("[server] tls", "changed");
     }

@@ -47,7 +47,7 @@ pub struct GlobalArgs {
         default_value = "/etc/waypost/waypost.toml"
     )]
     pub config: PathBuf,
-    /// The node to talk to: a Unix socket's path or https://HOST:PORT [default: [admin] socket of the configuration]
+    /// The node to talk to: a Unix socket's path or https://HOST:PORT [default: the socket of the configuration]
     #[arg(
         short,
         long,

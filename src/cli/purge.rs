@@ -72,7 +72,7 @@ fn confirm(global: &GlobalArgs, what: &str) -> Result<(), Failure> {
         let help = "look first with -n, then say --yes";
         return Err(Failure::new(Exit::Usage, format!("{what}: this has to be confirmed"), help));
     }
-    talk::say(&format!("{what}. Go on? [y/N] "));
+    talk::ask(&format!("{what}. Go on? [y/N] "));
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
     match answer.trim().to_ascii_lowercase().as_str() {

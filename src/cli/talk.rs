@@ -27,6 +27,13 @@ pub(super) fn say(line: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{line}");
 }
 
+/// Writes a question to stderr and stays on its line.
+pub(super) fn ask(question: &str) {
+    let mut out = anstream::stderr().lock();
+    let _ = write!(out, "{question}");
+    let _ = out.flush();
+}
+
 /// Shows findings and, behind them, how many there are.
 pub(super) fn show(found: &Diagnostics) {
     if found.is_empty() {

@@ -73,6 +73,8 @@ pub(super) async fn run(fills: Fills, fill: Arc<Fill>, mut job: Job) {
 async fn drive(lead: &Lead, mut job: Job) -> Result<Settled, Cause> {
     let fills = &lead.fills;
     let patience = fills.0.options.queue_wait;
+    // Purged between its request's look-up and now. Later purges find this fill in the registry.
+    job.stale = job.stale.filter(|entry| !fills.0.store.is_purged(entry));
     if let Some(entry) = just_stored(fills, &job).await {
         return Ok(Settled::Entry { entry, revalidated: false });
     }
@@ -257,6 +259,7 @@ async fn begin(lead: &Lead, job: Job, line: Line, length: Option<u64>) -> Result
     fills.forget_direct(&job.key);
     fills.forget_negative(&job.key);
     if let Some(stale) = &job.stale
+        && lead.fill.fate() != Fate::Gone
         && length == Some(stale.length)
         && same_representation(&stale.prepared().origin, &Validators::of(&reply.headers))
     {

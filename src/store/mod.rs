@@ -164,6 +164,11 @@ impl Store {
         let _ = tokio::time::timeout(START_WAIT, started.wait_for(|started| *started)).await;
     }
 
+    /// Whether a purge has made this entry go, which somebody may still hold: then it must not be confirmed.
+    pub fn is_purged(&self, entry: &Entry) -> bool {
+        self.shared().fate_of(entry) == Fate::Gone
+    }
+
     /// Keeps a complete entry in the place of what was there, its unfinished body included. Visible at once;
     /// committed in the background. What was asked for before a purge of it is not kept; readers have it all the
     /// same.
