@@ -95,11 +95,11 @@ impl Reloader {
 
     /// The catalogues of each repository that has some.
     pub(super) fn catalogues(&self) -> Vec<(String, Arc<Catalogues>)> {
-        let state = self.state.lock();
+        let in_force = self.in_force.load();
         let each = |made: &super::build::Made| {
             Some((made.config.name.clone(), Arc::clone(&made.catalogues.as_ref()?.catalogues)))
         };
-        state.made.iter().filter_map(each).collect()
+        in_force.made.iter().filter_map(each).collect()
     }
 
     /// Logs more or less from now on.
