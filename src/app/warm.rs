@@ -13,7 +13,7 @@ use super::operator::NodeOperator;
 use super::{fault, jobs};
 use crate::admin::ApiError;
 use crate::admin::api::{Job, JobState, SCHEMA, WarmAsk};
-use crate::base::limits::PATTERNS;
+use crate::base::limits::LISTED_FILES;
 use crate::cache::Key;
 use crate::cache::verdict::{self, ClientWish, Known, Question, UpstreamState, Verdict};
 use crate::fill::{self, Cause, Origin, Seat, Settled};
@@ -24,6 +24,8 @@ use crate::stage::{self, Catalogues, Visitor};
 /// Files at the same time, where nothing is said, and at most.
 const AT_ONCE: usize = 4;
 const MOST_AT_ONCE: usize = 64;
+/// Entries of one question to the store.
+const PAGE: usize = 10_000;
 /// How often progress is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// Before a file is tried again after trouble; the second time twice as long.
@@ -64,8 +66,21 @@ async fn expand(node: &NodeOperator, patterns: &[String]) -> Result<Vec<String>,
     }
     if !globs.is_empty() {
         let patterns = Arc::new(fault::patterns(&globs)?);
-        let listed = node.store.list(None, Some(patterns), PATTERNS).await;
-        paths.extend(listed.records.iter().map(|(key, _)| Key::path_in(key.as_str()).to_owned()));
+        let mut after = None;
+        loop {
+            let listed = node.store.list(after, Some(Arc::clone(&patterns)), PAGE).await;
+            paths.extend(listed.records.iter().map(|(key, _)| Key::path_in(key.as_str()).to_owned()));
+            if paths.len() > LISTED_FILES {
+                return Err(fault::bad(
+                    format!("more than {LISTED_FILES} files match"),
+                    "name a narrower pattern",
+                ));
+            }
+            match listed.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
     }
     Ok(paths.into_iter().collect())
 }
