@@ -260,7 +260,9 @@ async fn over_http2_the_same_is_refused() {
         let mut agent = Http2::connect(node.tls, NAME, node.home().authority()).await.unwrap();
         let request = http::Request::builder().method(method).uri(&uri);
         let request = request.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap();
-        if let Ok(answer) = agent.send(request).await {
+        let answer = agent.send(request).await;
+        assert!(answer.is_ok() || body.is_empty(), "{method} {uri}: {answer:?}");
+        if let Ok(answer) = answer {
             let expected: &[u16] = if method == "POST" { &[405] } else { &[400, 421] };
             assert!(expected.contains(&answer.status), "{method} {uri}: {}", answer.status);
             check_plain(&answer, &uri);
@@ -274,6 +276,32 @@ async fn over_http2_the_same_is_refused() {
     let mut agent = Http2::connect(node.tls, NAME, node.home().authority()).await.unwrap();
     assert_eq!(agent.request("GET", "//", &[]).await.unwrap().status, 400);
     assert_eq!(agent.request("GET", "/f", &[]).await.unwrap().body, content::whole(1, 1_000));
+}
+
+#[tokio::test]
+async fn over_http2_a_refusal_waits_for_the_end_of_the_body_within_bounds() {
+    let (origin, node) = scene().await;
+    let mut agent = Http2::connect(node.tls, NAME, node.home().authority()).await.unwrap();
+    let post = || http::Request::post(format!("https://localhost:{}/f", node.tls.port()));
+    let sized = |length| Bytes::from(vec![b'x'; length]);
+    for length in [1, 30_000, 64 << 10] {
+        for _ in 0..20 {
+            let answer = agent.send(post().body(Full::new(sized(length))).unwrap()).await.unwrap();
+            assert_eq!((answer.status, answer.end), (405, End::Complete), "{length}");
+            check_plain(&answer, "POST");
+        }
+    }
+    // Longer ones may see their stream reset, and those that never end are answered nevertheless.
+    for length in [300_000, 3_000_000] {
+        let answer = agent.send(post().body(Full::new(sized(length))).unwrap()).await;
+        assert_eq!(answer.map_or(405, |answer| answer.status), 405, "{length}");
+    }
+    for length in [0, 100] {
+        let answer = agent.send_unended(post().body(sized(length)).unwrap()).await.unwrap();
+        assert_eq!((answer.status, answer.body.is_empty()), (405, false), "{length}");
+    }
+    assert_eq!(agent.request("GET", "/f", &[]).await.unwrap().status, 200, "the others do not notice");
+    assert_eq!(origin.counts("/f").requests, 1);
 }
 
 #[tokio::test]

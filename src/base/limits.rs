@@ -17,6 +17,13 @@ pub const INLINE_BYTES: u64 = 16 << 10;
 /// Bytes of a request or reply head from an agent's side. Real agents stay under 2 KiB.
 pub const HEAD_BYTES: usize = 16 << 10;
 
+/// Bytes read and thrown away from a client that still sends although it was refused: unread, they would end in a reset
+/// that destroys the answer. One window of HTTP/2, and what a form or a small report has.
+pub const DISCARDED_BYTES: u64 = 64 << 10;
+
+/// How long the answer to a refused HTTP/2 request waits for the end of its body. A small body follows its head at once.
+pub const DISCARD_FOR: Duration = Duration::from_secs(2);
+
 /// Header fields in a request head; hyper answers 431 beyond it.
 pub const HEAD_FIELDS: usize = 64;
 

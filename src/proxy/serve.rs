@@ -11,7 +11,9 @@ use std::time::Duration;
 use http::header::{AGE, CACHE_CONTROL, CONNECTION, ETAG, LAST_MODIFIED, VIA};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Incoming};
+use tokio::time::timeout;
 
 use super::answer::{Answer, Source};
 use super::directory::{Directory, DirectoryError};
@@ -19,6 +21,7 @@ use super::meter::Meter;
 use super::represent::{Send, Whole, represent};
 use super::{Ids, Kind, Plane, QueryMode, Repository, catalogue, refuse, wait};
 use crate::base::clock::Timestamp;
+use crate::base::limits::{DISCARD_FOR, DISCARDED_BYTES};
 use crate::cache::verdict::{Known, ttl_seconds};
 use crate::cache::{Entry, Key, Moment};
 use crate::fill::Origin;
@@ -118,7 +121,15 @@ pub(super) fn serve(plane: &Arc<Plane>, request: Request<Incoming>, peer: &Arc<P
     let reply = match check_request(&parts, &door) {
         Err(refusal) => {
             plane.metrics.requests_refused.of(refusal.reason.as_str()).inc();
-            refuse::at_the_door(&refusal)
+            let reply = refuse::at_the_door(&refusal);
+            if door.body && parts.version == Version::HTTP_2 {
+                let plane = Arc::clone(plane);
+                return Served::Later(Box::pin(async move {
+                    discard(body).await;
+                    finish(&plane, &parts, reply, (id, meter))
+                }));
+            }
+            reply
         }
         Ok(Admitted { wants, .. }) if wants.looped && plane.fills.is_loop(&loop_tokens(&parts.headers)) => {
             refuse::a_loop()
@@ -203,6 +214,22 @@ async fn after_a_while(
         },
     };
     finish(&plane, &parts, reply, (id, meter))
+}
+
+/// Reads what is left of a refused request: h2 resets a stream that is answered before its end, and a client that
+/// still sends takes the reset for the answer. Over HTTP/1 the connection closes, and lingers for the same reason.
+async fn discard(mut body: Incoming) {
+    let rest = async {
+        let mut total = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            total += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if total > DISCARDED_BYTES {
+                return;
+            }
+        }
+    };
+    // Whether it ended or was too long or too slow: the answer is the same.
+    let _ = timeout(DISCARD_FOR, rest).await;
 }
 
 /// What every answer has in common, whatever it is.

@@ -27,11 +27,7 @@ use super::rush::Rush;
 use super::tls::{Tls, TlsStream};
 use super::watched::Watched;
 use super::{Options, Peer, Service};
-use crate::base::limits::HEAD_FIELDS;
-
-/// Bytes read and thrown away from a client that still sends after our last answer, so that the answer is not
-/// destroyed by a reset before it is read.
-const DISCARDED_BYTES: usize = 64 << 10;
+use crate::base::limits::{DISCARDED_BYTES, HEAD_FIELDS};
 
 /// What all connections share.
 pub(super) struct House<S> {
@@ -174,7 +170,7 @@ async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T) {
     let mut discard = [0_u8; 1024];
     let mut total = 0;
     while let Ok(bytes @ 1..) = stream.read(&mut discard).await {
-        total += bytes;
+        total += bytes as u64;
         if total > DISCARDED_BYTES {
             return;
         }

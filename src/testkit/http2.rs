@@ -1,11 +1,15 @@
 //! An HTTP/2 agent over TLS, as far as hyper lets one misbehave.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request};
-use http_body_util::{BodyExt as _, Full};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
@@ -18,7 +22,7 @@ use super::pki::Authority;
 /// One connection; its task ends with it.
 #[derive(Debug)]
 pub struct Http2 {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Either<Full<Bytes>, Unended>>,
     authority: String,
     task: JoinHandle<()>,
 }
@@ -66,6 +70,21 @@ impl Http2 {
     /// # Errors
     /// The stream or the connection ended before a head.
     pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
+        self.exchange(request.map(Either::Left)).await
+    }
+
+    /// A request whose body has these bytes and never ends, and its answer.
+    ///
+    /// # Errors
+    /// The stream or the connection ended before a head.
+    pub async fn send_unended(&mut self, request: Request<Bytes>) -> Result<Answer, hyper::Error> {
+        self.exchange(request.map(|bytes| Either::Right(Unended(Some(bytes))))).await
+    }
+
+    async fn exchange(
+        &mut self,
+        request: Request<Either<Full<Bytes>, Unended>>,
+    ) -> Result<Answer, hyper::Error> {
         self.sender.ready().await?;
         let (head, mut body) = self.sender.send_request(request).await?.into_parts();
         let headers = head
@@ -86,6 +105,22 @@ impl Http2 {
             }
         }
         Ok(Answer { status: head.status.as_u16(), headers, body: bytes.freeze(), end })
+    }
+}
+
+/// A body that never ends.
+#[derive(Debug)]
+struct Unended(Option<Bytes>);
+
+impl Body for Unended {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(Frame::data(bytes)))))
     }
 }
 
