@@ -1,11 +1,7 @@
 //! Incremental updates: what a mirror of ClamAV's databases has of them, where they are fetched from, and what a
 //! missing one costs.
 
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test may stop at the first broken assumption"
-)]
+#![expect(clippy::indexing_slicing, reason = "a test may stop at the first broken assumption")]
 
 use waypost::testkit::node::{Home, Plan, TestNode, eventually};
 use waypost::testkit::origin::Origin;
@@ -188,4 +184,18 @@ async fn a_look_at_the_version_is_answered_out_of_the_generation() {
     .await;
     assert_eq!(node.get(FULL, &range).await.body, DATABASES[1][..512]);
     assert_eq!(origin.counts(FULL).ranges.len(), asked, "no range was asked of upstream");
+}
+
+#[tokio::test]
+async fn increments_are_prepared_as_the_administrator_says() {
+    for (prepare, fetched) in [("deltas", 1), ("none", 0)] {
+        let origin = Origin::start().await;
+        publish(&origin, 3);
+        let node = node(&[&origin], &format!("prepare = {prepare:?}\nprefetch = false")).await;
+        shows(&node, 3).await;
+        publish(&origin, 4);
+        shows(&node, 4).await;
+        assert_eq!(origin.counts(&increment(4)).requests, fetched, "{prepare}");
+        assert_eq!(node.get(&increment(4), &[]).await.body, INCREMENTS[2], "{prepare}");
+    }
 }
