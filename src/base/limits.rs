@@ -104,9 +104,13 @@ pub const CATALOGUE_BYTES: u64 = 64 << 20;
 /// Bytes of one catalogue file unpacked: Debian's largest `Packages` has 60 MB.
 pub const CATALOGUE_UNPACKED_BYTES: u64 = 256 << 20;
 
-/// Generations of one catalogue that are kept, the shown one included: agents with the lists of yesterday get what
-/// those name.
+/// Generations of one catalogue that are kept in any case, the shown one included: agents with the lists of yesterday
+/// get what those name.
 pub const GENERATIONS: usize = 3;
+
+/// Generations of one catalogue that are kept for agents that may still be reading them: publications that follow each
+/// other within seconds, read by an agent that takes half a minute.
+pub const GENERATIONS_IN_USE: usize = 16;
 
 /// Catalogues of one repository: apt has one for each suite. What lies beyond goes by the rules.
 pub const SCOPES: usize = 256;

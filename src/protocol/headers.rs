@@ -20,7 +20,7 @@ const HOP_BY_HOP: [&str; 10] = [
 
 /// Fields of a reply that are kept and may be repeated to agents. `Set-Cookie` and `Content-Encoding` are not
 /// among them on purpose, nor is a digest that we did not compute.
-const STORED: [&str; 12] = [
+const STORED: [&str; 13] = [
     "age",
     "cache-control",
     "content-disposition",
@@ -33,6 +33,7 @@ const STORED: [&str; 12] = [
     "link",
     "pragma",
     "vary",
+    "waypost-generation",
 ];
 
 /// Those of them that are lists; of the others a second one is a mistake.

@@ -1,5 +1,5 @@
 //! Reading a catalogue as one upstream has it now: the root, every file it takes to understand it, and again the
-//! root, to see that nothing moved meanwhile.
+//! root, to see that nothing moved meanwhile (`still` has the rest of that).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use super::Catalogues;
 use super::fetch::{Fetched, Want};
 use super::generation::{Draft, Generation, Layer, Part};
 use super::scope::Scope;
+use super::still::{beside, name_of};
 use super::trouble::Trouble;
 use crate::base::limits::{CATALOGUE_BYTES, LISTED_FILES};
 use crate::base::proof::{self, BodyHasher};
@@ -35,59 +36,38 @@ impl Catalogues {
     /// Looks at what `upstream` has under the scope's root.
     pub(super) async fn look(self: &Arc<Self>, scope: &Scope, upstream: &str) -> Result<Found, Trouble> {
         let current = scope.newest();
-        let root = self.fetch_root(scope, upstream, None).await?;
+        let root = self.fetch_root(scope, upstream).await?;
+        let named = name_of(&root);
+        let named = named.as_deref();
         if let Some(current) = &current
             && current.root_digest == root.digest
-            && self.is_unmoved(&scope.root, current.parts.values(), upstream).await?
+            && (named == Some(&*current.id)
+                || self.is_unmoved(&scope.root, self.to_ask(scope, current), (upstream, named)).await?)
         {
             return Ok(Found::Same);
         }
-        let draft = self.draft(scope, upstream, &root, current.as_deref()).await?;
+        let draft = self.draft(scope, (upstream, named), &root, current.as_deref()).await?;
         if !draft.core.available {
             return Err(Trouble::NotOffered);
         }
         if let Some(current) = &current {
             self.check_order(current, &draft)?;
         }
-        let again = self.fetch_root(scope, upstream, None).await?;
-        if again.digest != root.digest
-            || !self.is_unmoved(&scope.root, draft.parts.values(), upstream).await?
-        {
+        let again = self.fetch_root(scope, upstream).await?;
+        let parts = draft.parts.values().filter(|part| beside(&part.path, &scope.root));
+        if again.digest != root.digest || !self.is_unmoved(&scope.root, parts, (upstream, named)).await? {
             return Err(Trouble::Moving);
         }
         Ok(Found::New(Box::new(draft)))
     }
 
-    async fn fetch_root(
-        &self,
-        scope: &Scope,
-        upstream: &str,
-        generation: Option<&str>,
-    ) -> Result<Arc<Entry>, Trouble> {
-        match self.revalidate(&scope.root, upstream, generation).await {
+    /// The root as upstream has it now. Never asked for by the name of a generation: the newest is wanted.
+    pub(super) async fn fetch_root(&self, scope: &Scope, upstream: &str) -> Result<Arc<Entry>, Trouble> {
+        match self.revalidate(&scope.root, upstream, None).await {
             Ok(Fetched::Entry(entry)) => Ok(entry),
             Ok(Fetched::Absent) => Err(Trouble::Absent),
             Err(cause) => Err(unreachable(&scope.root, cause)),
         }
-    }
-
-    /// Whether the files next to the root that nothing proves are still what they were. Deeper ones are not asked for
-    /// each time: their publisher changes something at the top as well.
-    async fn is_unmoved(
-        &self,
-        root: &str,
-        parts: impl Iterator<Item = &Part>,
-        upstream: &str,
-    ) -> Result<bool, Trouble> {
-        let asked = |part: &&Part| part.unproven && part.kind == Kind::Catalogue && *part.path != *root;
-        for part in parts.filter(asked).filter(|part| folder(&part.path) == folder(root)) {
-            match self.revalidate(&part.path, upstream, None).await {
-                Ok(Fetched::Entry(entry)) if entry.digest == part.entry.digest => {}
-                Ok(_) => return Ok(false),
-                Err(cause) => return Err(unreachable(&part.path, cause)),
-            }
-        }
-        Ok(true)
     }
 
     /// A mirror that lags behind must not take agents back; the publisher itself may.
@@ -104,13 +84,14 @@ impl Catalogues {
     async fn draft(
         self: &Arc<Self>,
         scope: &Scope,
-        upstream: &str,
+        (upstream, named): (&str, Option<&str>),
         root: &Arc<Entry>,
         current: Option<&Generation>,
     ) -> Result<Draft, Trouble> {
         let mut reading = Reading {
             catalogues: self,
             upstream,
+            named,
             root: &scope.root,
             core: Listing::default(),
             parts: HashMap::new(),
@@ -120,6 +101,7 @@ impl Catalogues {
             let Reading { core, parts, .. } = reading;
             return Ok(Draft {
                 source: upstream.to_owned(),
+                named: None,
                 root_digest: root.digest,
                 core,
                 layers: Vec::new(),
@@ -130,7 +112,8 @@ impl Catalogues {
         reading.follow().await?;
         let Reading { core, mut parts, .. } = reading;
         let layers = self.indexes(scope, upstream, (&core, current), &mut parts).await?;
-        let draft = Draft { source: upstream.to_owned(), root_digest: root.digest, core, layers, parts };
+        let (source, named) = (upstream.to_owned(), named.map(Into::into));
+        let draft = Draft { source, named, root_digest: root.digest, core, layers, parts };
         if draft.files() > LISTED_FILES {
             let error = CatalogueError::whole(format!("it names more than {LISTED_FILES} files"));
             return Err(Trouble::Malformed { path: scope.root.to_string(), error });
@@ -199,6 +182,18 @@ impl Catalogues {
         self.fetch(Want { key, path: ask, only, expect, generation: None, paced: false }).await
     }
 
+    /// As [`Catalogues::fetch_listed`], out of the generation that upstream, a node, has by this name.
+    async fn fetch_part(
+        &self,
+        listed: &Listed,
+        (upstream, named): (&str, Option<&str>),
+    ) -> Result<Fetched, Cause> {
+        let word = listed.expectation.word().ok_or(Cause::Internal)?;
+        let (key, path) = (self.content_key(&listed.path, &word), &*listed.path);
+        let expect = Some(Arc::new(listed.expectation.clone()));
+        self.fetch(Want { key, path, only: Some(upstream), expect, generation: named, paced: false }).await
+    }
+
     /// Reads what an index names.
     pub(super) async fn read_index(
         &self,
@@ -254,15 +249,12 @@ fn by_digest(catalogues: &Catalogues, core: &Listing, word: &str) -> Option<Stri
     core.files().map(|(_, listed)| listed).find(same).map(|listed| listed.path.to_string())
 }
 
-/// The folder of a path, with its slash.
-fn folder(path: &str) -> &str {
-    path.rfind('/').and_then(|at| path.get(..=at)).unwrap_or_default()
-}
-
 /// A catalogue while it is read.
 struct Reading<'a> {
     catalogues: &'a Arc<Catalogues>,
     upstream: &'a str,
+    /// What upstream calls the generation that is read, where it is a node.
+    named: Option<&'a str>,
     root: &'a str,
     core: Listing,
     parts: HashMap<Box<str>, Part>,
@@ -327,11 +319,12 @@ impl Reading<'_> {
                 && let Some((name, listed)) = wanted.pop()
             {
                 let (catalogues, upstream) = (Arc::clone(self.catalogues), self.upstream.to_owned());
+                let named = self.named.map(str::to_owned);
                 running.spawn(async move {
                     let fetched = if listed.expectation.proof().is_some() {
-                        catalogues.fetch_listed(&listed, &listed.path, Some(&upstream)).await
+                        catalogues.fetch_part(&listed, (&upstream, named.as_deref())).await
                     } else {
-                        catalogues.revalidate(&listed.path, &upstream, None).await
+                        catalogues.revalidate(&listed.path, &upstream, named.as_deref()).await
                     };
                     (name, listed, fetched)
                 });

@@ -99,6 +99,8 @@ impl Aliases {
 /// What a generation is made of.
 pub(super) struct Draft {
     pub(super) source: String,
+    /// What the upstream, a node itself, calls the generation it has.
+    pub(super) named: Option<Box<str>>,
     pub(super) root_digest: Digest,
     pub(super) core: Listing,
     pub(super) layers: Vec<Arc<Layer>>,
@@ -120,6 +122,14 @@ impl Draft {
         let mut id = hasher.finish().to_string();
         id.truncate(16);
         id.into()
+    }
+
+    /// Whether all its files are known to belong together: they are proven by the root, or come from a node that showed
+    /// exactly them as one.
+    pub(super) fn is_one(&self) -> bool {
+        let from_root = |part: &Part| part.entry.digest == self.root_digest || !part.unproven;
+        self.parts.values().filter(|part| part.kind == Kind::Catalogue).all(from_root)
+            || self.named.as_deref() == Some(&*self.id())
     }
 
     /// How many files it names.

@@ -247,7 +247,7 @@ impl Catalogues {
 
     /// Has upstream looked at soon: what it sends does not fit what the catalogue says.
     pub fn doubt(&self, scope: &Scope) {
-        scope.hurry();
+        scope.doubt();
         self.poked.notify_one();
     }
 

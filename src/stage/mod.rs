@@ -3,7 +3,7 @@
 //! A *scope* is one catalogue, named by its root. Its newest *generation* is what agents see; the ones before it are
 //! kept for those who began with them. Agents never cause a fetch of a catalogue file: a look at upstream (`round`)
 //! does, one at a time for each scope, however many agents ask. `locate` says what a path means; `draft` reads what
-//! upstream has; `prepare` fetches ahead; `record` remembers over a restart.
+//! upstream has, and `still` whether that is one thing; `prepare` fetches ahead; `record` remembers over a restart.
 //!
 //! What proves a file is part of its key, so that the same name can have one content in one generation and another
 //! in the next, and neither is ever mistaken for the other.
@@ -19,6 +19,7 @@ mod record;
 mod round;
 mod scope;
 mod sessions;
+mod still;
 mod trouble;
 
 use std::collections::HashSet;

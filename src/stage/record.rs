@@ -134,7 +134,7 @@ impl Catalogues {
                 _ => {}
             }
         }
-        let draft = Draft { source: one.source, root_digest: root.digest, core, layers, parts };
+        let draft = Draft { source: one.source, named: None, root_digest: root.digest, core, layers, parts };
         let generation = draft.finish(self.preset, Timestamp(one.staged_at), Timestamp(one.confirmed_at));
         if let Some(at) = one.retired_at {
             generation.retire(Timestamp(at));

@@ -3,18 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Catalogues;
 use super::draft::Found;
 use super::generation::{Draft, Generation};
 use super::prepare::Ahead;
 use super::scope::{Scope, Shown};
+use super::still::LIES_STILL;
 use super::trouble::Trouble;
-use crate::base::limits::GENERATIONS;
+use crate::base::clock::Timestamp;
+use crate::base::limits::{GENERATIONS, GENERATIONS_IN_USE, LISTED_FILES};
 use crate::fill::Cause;
 use crate::repository::listing::{Kind, Listing};
 use crate::upstream::State;
 
-/// How long a new version that names exactly the old files is not believed: its publisher has probably just begun.
+/// How long a new version of the old files, or new files of the old version, are not believed: their publisher has
+/// probably just begun.
 const SETTLES_WITHIN: Duration = Duration::from_secs(30);
 
 /// Gives the turn back whatever happens, a panic included.
@@ -89,15 +94,23 @@ impl Catalogues {
 
     /// Gets ready what agents will want of a new generation, and shows it.
     async fn bring(self: &Arc<Self>, scope: &Arc<Scope>, draft: Draft) -> Result<(), Trouble> {
+        let read_at = Instant::now();
         let current = scope.newest();
         if let Some(current) = &current {
             self.check_settled(scope, current, &draft)?;
         }
         let now = self.clock.now();
+        let is_one = draft.is_one();
         let draft = self.keep_parts(draft);
         let generation = Arc::new(draft.finish(self.preset, now, now));
         let Ahead { before, after } = self.ahead(&scope.root, &generation, current.as_deref());
         self.prepare(&generation, &before).await?;
+        if !is_one {
+            tokio::time::sleep_until(read_at + LIES_STILL).await;
+            if !self.lies_still(scope, &generation).await? {
+                return Err(Trouble::Moving);
+            }
+        }
         for wanted in before.iter().chain(&after) {
             generation.note_use(&wanted.name);
         }
@@ -107,8 +120,10 @@ impl Catalogues {
     }
 
     fn check_settled(&self, scope: &Scope, current: &Generation, draft: &Draft) -> Result<(), Trouble> {
-        let moved = current.version.is_some() && current.version != draft.core.version;
-        if !moved || !names_the_same(&current.core, &draft.core) {
+        let Some(version) = &current.version else { return Ok(()) };
+        let moved = draft.core.version.as_ref() != Some(version);
+        // Nothing that agents want proves anything here: the version is all there is.
+        if !proves_payloads(&draft.core) || moved != names_the_same(&current.core, &draft.core) {
             return Ok(());
         }
         match scope.trouble() {
@@ -137,7 +152,7 @@ impl Catalogues {
         }
         let mut generations = vec![Arc::clone(&generation)];
         generations.extend(before.generations.iter().filter(|it| it.id != generation.id).cloned());
-        let dropped = generations.split_off(generations.len().min(GENERATIONS));
+        let dropped = generations.split_off(kept(&generations, now, self.options.grace));
         tracing::info!(
             repository = self.origin.supply.name,
             root = &*scope.root,
@@ -266,11 +281,32 @@ impl Catalogues {
     }
 }
 
-/// Whether two catalogues name exactly the same files, as far as they prove them.
+/// How many of these generations, newest first, stay: some in any case, more for agents that are still reading them,
+/// as long as all of them together are no larger than one may be.
+fn kept(generations: &[Arc<Generation>], now: Timestamp, grace: Duration) -> usize {
+    let mut files = 0_usize;
+    let stays = |(index, generation): &(usize, &Arc<Generation>)| {
+        files = files.saturating_add(generation.len());
+        let in_use = generation.retired_at().is_none_or(|at| now.since(at) < grace);
+        *index < GENERATIONS || (in_use && *index < GENERATIONS_IN_USE && files <= LISTED_FILES)
+    };
+    generations.iter().enumerate().take_while(stays).count()
+}
+
+/// What agents want of a catalogue, as opposed to the files it is made of. These change only with its version.
+const fn is_payload(kind: Kind) -> bool {
+    matches!(kind, Kind::File | Kind::Delta | Kind::Index)
+}
+
+fn proves_payloads(listing: &Listing) -> bool {
+    listing.files().any(|(_, listed)| is_payload(listed.kind) && listed.expectation.proof().is_some())
+}
+
+/// Whether two catalogues name exactly the same payloads, as far as they prove them.
 fn names_the_same(one: &Listing, other: &Listing) -> bool {
-    one.len() == other.len()
-        && one.files().any(|(_, listed)| listed.expectation.proof().is_some())
-        && one.files().all(|(name, listed)| {
+    let payloads = |listing: &Listing| listing.files().filter(|(_, it)| is_payload(it.kind)).count();
+    payloads(one) == payloads(other)
+        && one.files().filter(|(_, listed)| is_payload(listed.kind)).all(|(name, listed)| {
             other.find(name).is_some_and(|it| it.expectation.word() == listed.expectation.word())
         })
 }

@@ -1,7 +1,7 @@
 //! One catalogue: its root, the generations that are kept, and what is known about the one upstream.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -31,6 +31,7 @@ pub struct Scope {
     pub(super) name: Box<str>,
     pub(super) shown: ArcSwap<Shown>,
     state: Mutex<State>,
+    doubted: AtomicBool,
     /// Counts checks that have ended and indexes that were read.
     pub(super) rounds: watch::Sender<u64>,
     /// Indexes that are being read at the moment: what they name is not known yet.
@@ -92,6 +93,7 @@ impl Scope {
                 trouble: None,
                 alarmed: false,
             }),
+            doubted: AtomicBool::new(false),
             rounds: watch::Sender::new(0),
             reading: AtomicUsize::new(0),
         }
@@ -100,6 +102,17 @@ impl Scope {
     /// What agents see.
     pub(super) fn newest(&self) -> Option<Arc<Generation>> {
         self.shown.load().generations.first().cloned()
+    }
+
+    /// What upstream sends does not fit what is shown: the next look is a thorough one, and soon.
+    pub(super) fn doubt(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
+        self.hurry();
+    }
+
+    /// Whether there was doubt since the last look.
+    pub(super) fn take_doubt(&self) -> bool {
+        self.doubted.swap(false, Ordering::Relaxed)
     }
 
     /// An agent asked: the catalogue is worth watching.

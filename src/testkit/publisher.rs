@@ -1,12 +1,17 @@
 //! A publisher of content in the shape of an ePO repository: editions of it, put on a scripted origin in one go or
 //! file by file, in whatever order a bad day has.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::content;
 use super::origin::Origin;
+use super::process::Dice;
 use super::script::Script;
+use crate::base::clock::Clock;
 use crate::base::digest::Digest;
+use crate::protocol::validators::render_date;
 
 /// One edition of a repository.
 #[derive(Clone, Debug)]
@@ -63,13 +68,56 @@ impl Edition {
         }
     }
 
+    /// Puts it on `origin` in place of the edition before it, as publishers do on a bad day: one file after the other
+    /// with pauses in between (10 to 200 ms; next to none if `hasty`), in an order that the dice say (root first,
+    /// payloads first, any), sometimes saying that nothing is offered meanwhile, sometimes with dates to the second as
+    /// the only validators. What only the edition before had is taken away.
+    pub async fn publish_badly(&self, origin: &Origin, before: &Self, hasty: bool, dice: &mut Dice) {
+        let mut files: Vec<&(String, Bytes)> = self.files.iter().collect();
+        match dice.below(4) {
+            0 => {}
+            1 => files.reverse(),
+            _ => {
+                for last in (1..files.len()).rev() {
+                    files.swap(last, usize::try_from(dice.below(last as u64 + 1)).unwrap_or_default());
+                }
+            }
+        }
+        let dated = dice.below(3) == 0;
+        if dice.below(4) == 0 {
+            let text = format!("<SiteStatus Status=\"Disabled\" CatalogVersion=\"{}\"/>\n", self.number);
+            origin.set(&format!("/{ROOT}"), Script::text(text));
+            files.retain(|(path, _)| path != ROOT);
+            files.extend(self.files.iter().filter(|(path, _)| path == ROOT));
+        }
+        for (path, body) in files {
+            let pause = if hasty { dice.below(20) } else { 10 + dice.below(190) };
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let mut script = Script::text(body.clone());
+            if dated {
+                script.etag = None;
+                let date = render_date(Clock::system().now()).expect("it is this century");
+                script.last_modified = date.to_str().ok().map(str::to_owned);
+            }
+            origin.set(&format!("/{path}"), script);
+        }
+        for (path, _) in before.files.iter().filter(|(path, _)| !self.files.iter().any(|(it, _)| it == path))
+        {
+            origin.unset(&format!("/{path}"));
+        }
+    }
+
+    /// The content of `path`, if it is a file of this edition.
+    pub fn find(&self, path: &str) -> Option<&Bytes> {
+        self.files.iter().find(|(name, _)| name == path).map(|(_, body)| body)
+    }
+
     /// The content of `path`.
     ///
     /// # Panics
     /// There is no such file.
     pub fn body(&self, path: &str) -> Bytes {
-        let found = self.files.iter().find(|(name, _)| name == path);
-        found.expect("a file of this edition").1.clone()
+        self.find(path).expect("it is a file of this edition").clone()
     }
 }
 
