@@ -165,9 +165,12 @@ fn a_file_becomes_settings_with_units_and_paths_resolved() {
     assert_eq!(config.server.tls.expect("tls").cert, dir.path().join("handler.pem"));
     assert_eq!((config.cache.size, config.cache.memory), (1 << 40, 4 << 30));
     assert_eq!(config.limits.fills, 256);
-    let [software, vendor] = config.repositories.as_slice() else { panic!("two repositories") };
-    assert_eq!((software.preset, software.query), (Preset::Generic, QueryMode::Refuse));
-    assert_eq!(software.rules[1].immutable, Some(true));
+    let [software, clamav, linux, vendor] = config.repositories.as_slice() else {
+        panic!("four repositories")
+    };
+    assert_eq!((software.preset, software.query), (Preset::Epo, QueryMode::Refuse));
+    assert_eq!((clamav.preset, linux.preset, vendor.preset), (Preset::ClamAv, Preset::Apt, Preset::Generic));
+    assert_eq!(vendor.rules[0].immutable, Some(true));
     let Source::Upstreams(upstreams) = &vendor.source else { panic!("upstreams") };
     assert_eq!(upstreams.sources[0].url, "https://download.vendor.example/pub/");
     assert_eq!(upstreams.redirect_hosts, ["cdn.vendor.example"]);
