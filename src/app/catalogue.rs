@@ -13,7 +13,7 @@ use crate::config::{
 };
 use crate::fill::Origin;
 use crate::repository::preset;
-use crate::repository::rules::{Patterns, Rules};
+use crate::repository::rules::{Globs, Rules};
 use crate::stage::{Catalogues, Options, Prepare};
 use crate::telemetry::Metrics;
 
@@ -84,7 +84,7 @@ fn options(
         PrepareConfig::Deltas => Prepare::Deltas,
         PrepareConfig::Used => Prepare::Used,
         PrepareConfig::All => Prepare::All,
-        PrepareConfig::Matching(patterns) => Prepare::Matching(Patterns::compile(patterns)?),
+        PrepareConfig::Matching(patterns) => Prepare::Matching(Globs::compile(patterns)?),
     };
     Ok(Options {
         check_every: watched.check_every,

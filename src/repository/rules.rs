@@ -222,9 +222,9 @@ impl Rules {
 
 /// Globs without rules, written as the patterns of rules are.
 #[derive(Debug, Default)]
-pub struct Patterns(GlobSet);
+pub struct Globs(GlobSet);
 
-impl Patterns {
+impl Globs {
     /// Compiles globs.
     ///
     /// # Errors

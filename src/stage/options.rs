@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::repository::rules::{Patterns, Rules};
+use crate::repository::rules::{Globs, Rules};
 
 /// What has to be here before a new generation is shown.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub enum Prepare {
     /// Everything it names.
     All,
     /// What these globs match.
-    Matching(Patterns),
+    Matching(Globs),
 }
 
 /// The options of one repository's catalogues.
