@@ -13,7 +13,7 @@ use waypost::testkit::client::{Answer, Client};
 use waypost::testkit::node::{Home, Plan, TestNode, eventually};
 use waypost::testkit::origin::Origin;
 use waypost::testkit::publisher::{CURRENT, Edition, ROOT};
-use waypost::testkit::script::Script;
+use waypost::testkit::script::{Gate, Hold, Script};
 
 const MIB: usize = 1 << 20;
 
@@ -179,13 +179,19 @@ async fn a_publication_is_not_shown_while_its_files_still_come() {
     shows(&node, 1).await;
     let next = Edition::new(2, 2, 100_000);
     let late = ["Replica.log", "catalog.z"];
-    let log = path("Replica.log");
-    let before = origin.counts(&log).requests;
+    let (log, gate) = (path("Replica.log"), Gate::default());
+    let asked = |path: &str| origin.counts(path).requests;
+    let before = asked(&log);
     for (path, body) in next.files.iter().filter(|(path, _)| !late.contains(&path.as_str())) {
         origin.set(&format!("/{path}"), Script::text(body.clone()));
     }
-    eventually("it has been read", async || origin.counts(&log).requests > before).await;
-    // The publisher goes on within a second: not enough to believe that it was done.
+    let hold = Some(Hold { at: None, gate: gate.clone() });
+    origin.set(&log, Script { hold, ..Script::text(next.body(&log[1..])) });
+    eventually("it is read", async || asked(&log) > before).await;
+    let before = asked("/Replica.log");
+    gate.open();
+    eventually("and looked at again", async || asked("/Replica.log") > before).await;
+    // The publisher goes on within a second: so long it has to lie still.
     for name in late {
         origin.set(&format!("/{name}"), Script::text(next.body(name)));
     }
