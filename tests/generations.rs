@@ -14,7 +14,7 @@ use waypost::testkit::client::{Answer, Client};
 use waypost::testkit::node::{Home, Plan, TestNode, eventually};
 use waypost::testkit::origin::Origin;
 use waypost::testkit::publisher::{CURRENT, Edition, ROOT};
-use waypost::testkit::script::Script;
+use waypost::testkit::script::{Gate, Hold, Script};
 
 const MIB: usize = 1 << 20;
 
@@ -171,6 +171,120 @@ async fn a_catalogue_published_before_its_payload_is_not_shown() {
     shows(&node, 2).await;
     assert_eq!(node.get(&path("part1.bin"), &[]).await.body, next.body(&late));
     assert!(catalogue(&node.status().await)["trouble"].is_null());
+}
+
+/// A version and its payloads, and beside the root still the files of the edition before: only time tells.
+#[tokio::test]
+async fn a_publication_is_not_shown_while_its_files_still_come() {
+    let (origin, node) = scene("").await;
+    shows(&node, 1).await;
+    let next = Edition::new(2, 2, 100_000);
+    let late = ["Replica.log", "catalog.z"];
+    let (log, gate) = (path("Replica.log"), Gate::default());
+    let asked = |path: &str| origin.counts(path).requests;
+    let before = asked(&log);
+    for (path, body) in next.files.iter().filter(|(path, _)| !late.contains(&path.as_str())) {
+        origin.set(&format!("/{path}"), Script::text(body.clone()));
+    }
+    let hold = Some(Hold { at: None, gate: gate.clone() });
+    origin.set(&log, Script { hold, ..Script::text(next.body(&log[1..])) });
+    eventually("it is read", async || asked(&log) > before).await;
+    let before = asked("/Replica.log");
+    gate.open();
+    eventually("and looked at again", async || asked("/Replica.log") > before).await;
+    // The publisher goes on within a second: so long it has to lie still.
+    for name in late {
+        origin.set(&format!("/{name}"), Script::text(next.body(name)));
+    }
+    eventually("edition 2 is shown", async || {
+        let mut agent = node.client().await;
+        let shown = version(&agent.get(&format!("/{ROOT}"), &[]).await.unwrap());
+        let beside = agent.get("/catalog.z", &[]).await.unwrap().body;
+        assert_eq!(beside, format!("catalog {shown}"), "of the edition it began with");
+        shown == 2
+    })
+    .await;
+}
+
+/// The same file by file, with longer pauses than anybody waits: a version whose payloads have not come.
+#[tokio::test]
+async fn a_version_whose_payloads_have_not_come_is_not_shown() {
+    let (origin, node) = scene("").await;
+    shows(&node, 1).await;
+    let next = Edition::new(2, 2, 100_000);
+    for name in [ROOT, "Replica.log", "catalog.z"] {
+        origin.set(&format!("/{name}"), Script::text(next.body(name)));
+    }
+    eventually("it waits for the payloads", async || {
+        catalogue(&node.status().await)["trouble"]["reason"] == "unsettled"
+    })
+    .await;
+    assert_eq!(version(&node.get(&format!("/{ROOT}"), &[]).await), 1);
+    next.publish(&origin, "/");
+    shows(&node, 2).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_takes_its_time_gets_its_edition_whatever_comes_after() {
+    let (origin, node) = scene("prepare = \"all\"").await;
+    let mut slow = node.client().await;
+    assert_eq!(version(&slow.get(&format!("/{ROOT}"), &[]).await.unwrap()), 1);
+    for number in 2..=6 {
+        Edition::new(number, 2, 100_000).publish(&origin, "/");
+        shows(&node, number).await;
+    }
+    let first = Edition::new(1, 2, 100_000);
+    for name in ["Replica.log", "avvdat.ini", "part0.bin", "avvdat-1.zip"] {
+        let answer = slow.get(&path(name), &[]).await.unwrap();
+        assert_eq!((answer.status, answer.body), (200, first.body(&format!("{CURRENT}{name}"))), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_behind_a_node_shows_the_same_generation() {
+    let (origin, region) = scene("prepare = \"all\"").await;
+    let upstream = format!(
+        "[[repository]]\nname = \"dats\"\npath = \"/\"\npreset = \"epo\"\nupstreams = [\"http://{}/\"]\n\
+         check_every = \"1s\"\n",
+        region.plain
+    );
+    let branch = Home::new().start(&Plan::new(upstream)).await;
+    shows(&branch, 1).await;
+    Edition::new(2, 2, 100_000).publish(&origin, "/");
+    shows(&branch, 2).await;
+    let of = async |node: &TestNode| {
+        let answer = node.get(&format!("/{ROOT}"), &[]).await;
+        let field = answer.header("waypost-generation").unwrap().to_owned();
+        field.split(',').next().unwrap().to_owned()
+    };
+    assert_eq!(of(&branch).await, of(&region).await, "the same generation has the same name");
+    for name in ["Replica.log", "part1.bin"] {
+        let answer = branch.get(&path(name), &[]).await;
+        assert_eq!(answer.body, Edition::new(2, 2, 100_000).body(&format!("{CURRENT}{name}")));
+    }
+}
+
+#[tokio::test]
+async fn upstream_is_asked_for_the_generation_that_it_said_it_has() {
+    let origin = Origin::start().await;
+    let edition = Edition::new(1, 2, 100_000);
+    edition.publish(&origin, "/");
+    let named = "id=\"0123456789abcdef\", version=\"1\", age=3";
+    let headers = vec![("waypost-generation".to_owned(), named.to_owned())];
+    origin.set(&format!("/{ROOT}"), Script { headers, ..Script::text(edition.body(ROOT)) });
+    let node = Home::new().start(&plan(&[&origin])).await;
+    shows(&node, 1).await;
+    let (of_root, of_parts): (Vec<String>, Vec<String>) = origin
+        .heads()
+        .into_iter()
+        .filter(|head| head.contains("Replica.log ") || head.contains(ROOT))
+        .partition(|head| head.contains(ROOT));
+    let names = |head: &String| head.contains("waypost-generation: 0123456789abcdef");
+    assert!(!of_root.iter().any(names), "of the root the newest is wanted: {of_root:?}");
+    assert!(!of_parts.is_empty() && of_parts.iter().all(names), "{of_parts:?}");
+    let shown = node.get(&format!("/{ROOT}"), &[]).await;
+    let field = shown.header("waypost-generation").unwrap();
+    assert!(!field.contains("0123456789abcdef"), "its own name for it: {field}");
 }
 
 #[tokio::test]
