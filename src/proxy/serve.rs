@@ -143,10 +143,14 @@ pub(super) fn serve(plane: &Arc<Plane>, request: Request<Incoming>, peer: &Arc<P
                 match asked.map_or_else(|| Some(refuse::query()), |asked| at_once(&asked)) {
                     Some(reply) => reply,
                     None => {
-                        let (path, query) = (target.path().to_owned(), target.query().map(str::to_owned));
-                        let place =
-                            (Arc::clone(plane), Arc::clone(repository), Arc::clone(peer), (path, query));
-                        return Served::Later(Box::pin(after_a_while(place, (parts, wants), (id, meter))));
+                        let name = (target.path().to_owned(), target.query().map(str::to_owned));
+                        let place = (Arc::clone(plane), Arc::clone(repository), Arc::clone(peer));
+                        return Served::Later(Box::pin(after_a_while(
+                            place,
+                            name,
+                            (parts, wants),
+                            (id, meter),
+                        )));
                     }
                 }
             }
@@ -198,12 +202,8 @@ fn at_once(asked: &Asked<'_>) -> Option<Reply> {
 
 /// An answer for which the store, a disk or an upstream has to be waited for.
 async fn after_a_while(
-    (plane, repository, peer, (path, query)): (
-        Arc<Plane>,
-        Arc<Repository>,
-        Arc<Peer>,
-        (String, Option<String>),
-    ),
+    (plane, repository, peer): (Arc<Plane>, Arc<Repository>, Arc<Peer>),
+    (path, query): (String, Option<String>),
     (parts, wants): (Parts, Wants),
     (id, meter): (u64, Meter),
 ) -> Response<Answer> {
