@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use xxhash_rust::xxh3::Xxh3;
 
-use support::agent::{Agent, Times, connect, tls};
+use support::agent::{Agent, Times, connect};
 use support::node::Node;
 use support::origin::Origin;
 
@@ -75,8 +75,8 @@ fn seconds() -> Duration {
 async fn hot(origin: &Origin) -> anyhow::Result<()> {
     origin.set_rate(u64::MAX);
     let node = Node::start(origin.address(), "512MiB")?;
-    let one = tls(node.ca(), b"http/1.1")?;
-    let two = tls(node.ca(), b"h2")?;
+    let one = node.tls("http/1.1");
+    let two = node.tls("h2");
     for path in [SMALL, LARGE] {
         let mut agent = Agent::connect(&one, node.address()).await?;
         agent.fetch(path, |_| ()).await?;
@@ -227,7 +227,7 @@ fn keep_asking_h2(
 async fn late(origin: &Origin) -> anyhow::Result<()> {
     origin.set_rate(RATE);
     let node = Node::start(origin.address(), "256MiB")?;
-    let tls = tls(node.ca(), b"http/1.1")?;
+    let tls = node.tls("http/1.1");
     let path = format!("/o/{COLD}/late");
     let expected = origin.expected(COLD);
     origin.take_counts();
@@ -254,7 +254,7 @@ async fn late(origin: &Origin) -> anyhow::Result<()> {
 async fn herd(origin: &Origin, agents: usize) -> anyhow::Result<()> {
     origin.set_rate(RATE);
     let node = Arc::new(Node::start(origin.address(), "256MiB")?);
-    let tls = tls(node.ca(), b"http/1.1")?;
+    let tls = node.tls("http/1.1");
     let path = format!("/o/{COLD}/herd-{agents}");
     let expected = origin.expected(COLD);
     origin.take_counts();

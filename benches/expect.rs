@@ -12,10 +12,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use waypost::base::digest::Digest;
-use waypost::base::proof::{BodyHasher, Kind};
+use waypost::base::proof::Kind;
 use waypost::fill::{self, Outcome};
 use waypost::repository::expectation::Expectation;
+use waypost::testkit::content;
 use waypost::testkit::fills::FillBench;
 use waypost::upstream;
 
@@ -40,7 +40,7 @@ async fn run() {
     let mut best = [f64::MAX; 5];
     for _ in 0..ROUNDS {
         for ((_, kind), best) in cases.iter().zip(&mut best) {
-            let expect = kind.map(|kind| Arc::new(listing(&body, kind)));
+            let expect = kind.map(|kind| Arc::new(content::listing(&body, kind)));
             let bench = FillBench::new(fill::Options::default(), vec![upstream::Options::new(&*url)]);
             let before = cpu();
             fetch(&bench, expect).await;
@@ -51,21 +51,6 @@ async fn run() {
     for ((name, _), best) in cases.iter().zip(best) {
         println!("{name:<10} {best:>7.3} s CPU a GB   {:>+6.1} %", (best / plain - 1.0) * 100.0);
     }
-}
-
-fn listing(body: &[u8], kind: Kind) -> Expectation {
-    let mut hasher = BodyHasher::proving(kind);
-    hasher.update(body);
-    let digests = hasher.finish();
-    let proof = digests.proof();
-    let mut expect = Expectation { length: Some(body.len() as u64), ..Expectation::default() };
-    match kind {
-        Kind::Sha256 => expect.sha256 = Some(Digest(proof.try_into().unwrap())),
-        Kind::Sha512 => expect.sha512 = Some(Box::new(proof.try_into().unwrap())),
-        Kind::Sha1 => expect.sha1 = Some(proof.try_into().unwrap()),
-        Kind::Md5 => expect.md5 = Some(proof.try_into().unwrap()),
-    }
-    expect
 }
 
 /// One reader takes the whole body.

@@ -18,58 +18,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use waypost::base::digest::Digest;
 use waypost::testkit::client::End;
 use waypost::testkit::content;
-use waypost::testkit::origin::Origin;
-use waypost::testkit::process::{Dice, Process, Setup, Site, eventually, is_long};
+use waypost::testkit::process::{Dice, Process, eventually, is_long};
 use waypost::testkit::script::Script;
+use waypost::testkit::stage::Stage;
 
 const MIB: u64 = 1 << 20;
 const BLOCK: usize = 1 << 20;
 
-/// A site in front of an origin, in a directory that goes with the test.
-struct Stage {
-    origin: Origin,
-    site: Site,
-    setup: Setup,
-    dir: tempfile::TempDir,
-}
-
-impl Stage {
-    async fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let origin = Origin::start().await;
-        let site = Site::new(env!("CARGO_BIN_EXE_waypost"), dir.path());
-        let setup = Setup::new(&site, &origin.url());
-        site.configure(&setup);
-        Self { origin, site, setup, dir }
-    }
-
-    /// Scripts a file; `seed` is in its name.
-    fn file(&self, seed: u64, length: u64) -> String {
-        let path = format!("/o/f{seed}");
-        self.origin.set(&path, Script::file(seed, length));
-        path
-    }
-
-    fn cache(&self) -> &Path {
-        &self.setup.cache
-    }
-
-    /// The file of a block.
-    fn block(&self, seed: u64, length: usize, index: usize) -> PathBuf {
-        let start = index * BLOCK;
-        let name = Digest::of(&content::piece(seed, start as u64, BLOCK.min(length - start))).to_string();
-        let (first, rest) = name.split_at(2);
-        let (second, rest) = rest.split_at(2);
-        self.cache().join("content-v2/sha256").join(first).join(second).join(rest)
-    }
-
-    fn requests(&self, paths: &[String]) -> usize {
-        paths.iter().map(|path| self.origin.counts(path).requests).sum()
-    }
-}
+const WAYPOST: &str = env!("CARGO_BIN_EXE_waypost");
 
 /// GETs a file and looks at every byte.
 async fn get(node: &Process, seed: u64, length: u64) {
@@ -109,7 +67,7 @@ const HEALED: &str = "waypost_blocks_healed_total{how=\"healed\"}";
 /// Damages blocks of a 5 MiB file between two runs; `bad` of them must be fetched again, each by its range alone.
 async fn damage_between_runs(bad: &[usize], damage: impl FnOnce(&Stage)) {
     const LENGTH: u64 = 5 * MIB + 77;
-    let stage = Stage::new().await;
+    let stage = Stage::new(WAYPOST).await;
     let path = stage.file(1, LENGTH);
     let node = stage.site.start().await;
     get(&node, 1, LENGTH).await;
@@ -154,7 +112,7 @@ async fn a_truncated_block_is_fetched_again() {
 async fn swapped_blocks_are_fetched_again() {
     damage_between_runs(&[1, 2], |stage| {
         let [one, two] = [1, 2].map(|index| stage.block(1, 5 * BLOCK + 77, index));
-        let aside = stage.dir.path().join("aside");
+        let aside = stage.home.path("aside");
         fs::rename(&one, &aside).and_then(|()| fs::rename(&two, &one)).expect("a block can be moved");
         fs::rename(&aside, &two).expect("a block can be moved");
     })
@@ -176,7 +134,7 @@ async fn deleted_and_replaced_blocks_are_fetched_again() {
 #[tokio::test]
 async fn a_disk_that_rots_under_a_running_node_is_noticed() {
     const LENGTH: u64 = 12 * MIB;
-    let stage = Stage::new().await;
+    let stage = Stage::new(WAYPOST).await;
     let path = stage.file(1, LENGTH);
     let node = stage.site.start().await;
     // More than memory holds; every block was read from disk by then and its checksums are known.
@@ -204,7 +162,7 @@ async fn a_disk_that_rots_under_a_running_node_is_noticed() {
 async fn rot_that_nobody_reads_is_found_by_the_scrub_and_healed_by_the_next_reader() {
     const LENGTH: u64 = 5 * MIB;
     const SCRUBBED: &str = "waypost_cache_integrity_failures_total{where=\"scrub\"}";
-    let stage = Stage::new().await;
+    let stage = Stage::new(WAYPOST).await;
     let path = stage.file(1, LENGTH);
     let node = stage.site.start().await;
     get(&node, 1, LENGTH).await;
@@ -231,7 +189,7 @@ async fn rot_that_nobody_reads_is_found_by_the_scrub_and_healed_by_the_next_read
 #[tokio::test]
 async fn a_bad_block_that_cannot_be_fetched_breaks_the_transfer_visibly() {
     const LENGTH: u64 = 5 * MIB;
-    let stage = Stage::new().await;
+    let stage = Stage::new(WAYPOST).await;
     let path = stage.file(1, LENGTH);
     let node = stage.site.start().await;
     get(&node, 1, LENGTH).await;
@@ -251,7 +209,7 @@ async fn a_bad_block_that_cannot_be_fetched_breaks_the_transfer_visibly() {
 /// Runs a node on a cache of 40 files whose index was damaged, and compares all of them.
 async fn damage_index(stage: &Stage, what: &str, damage: impl FnOnce(&Path)) {
     let lengths = |seed: u64| [300, 9_000, 70_000, MIB + 5][usize::try_from(seed % 4).unwrap_or(0)];
-    let full = stage.dir.path().join("full");
+    let full = stage.home.path("full");
     if !full.exists() {
         (0..40).for_each(|seed| drop(stage.file(seed, lengths(seed))));
         let node = stage.site.start().await;
@@ -286,7 +244,7 @@ async fn damage_index(stage: &Stage, what: &str, damage: impl FnOnce(&Path)) {
 
 #[tokio::test]
 async fn a_damaged_index_costs_fetches_and_nothing_else() {
-    let stage = Stage::new().await;
+    let stage = Stage::new(WAYPOST).await;
     damage_index(&stage, "deleted", |index| fs::remove_file(index).expect("it can be removed")).await;
     damage_index(&stage, "empty", |index| fs::write(index, "").expect("it can be emptied")).await;
     damage_index(&stage, "text", |index| fs::write(index, "not an index").expect("it can be written")).await;
@@ -316,7 +274,7 @@ async fn a_damaged_index_costs_fetches_and_nothing_else() {
 #[tokio::test]
 async fn eviction_keeps_the_directory_below_its_size() {
     const SIZE: u64 = 32 * MIB;
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new(WAYPOST).await;
     stage.setup.size = "32MiB".to_owned();
     stage.site.configure(&stage.setup);
     let node = stage.site.start().await;
@@ -491,7 +449,7 @@ impl Drop for Hog {
 
 /// Hits go on and misses stream through while `hog` has taken all there is; afterwards files are stored again.
 async fn survives(options: &str, hog: fn(&Path) -> Hog) {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new(WAYPOST).await;
     let Some(mount) = Mount::tmpfs(stage.cache(), options) else { return };
     stage.setup.size = "1GiB".to_owned();
     stage.site.configure(&stage.setup);
@@ -538,7 +496,7 @@ async fn a_disk_without_inodes_stops_nobody() {
 /// A cache on a file system of its own that is smaller than the size it was given: no accident, and no reason to stop.
 #[tokio::test]
 async fn a_cache_that_fills_its_disk_by_itself_goes_on_storing() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new(WAYPOST).await;
     let Some(mount) = Mount::tmpfs(stage.cache(), "size=48m") else { return };
     stage.setup.size = "1GiB".to_owned();
     stage.site.configure(&stage.setup);
@@ -557,7 +515,7 @@ async fn a_cache_that_fills_its_disk_by_itself_goes_on_storing() {
 
 #[tokio::test]
 async fn a_disk_that_is_full_from_the_start_stops_nobody() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new(WAYPOST).await;
     let Some(mount) = Mount::tmpfs(stage.cache(), "size=24m") else { return };
     stage.setup.size = "1GiB".to_owned();
     stage.site.configure(&stage.setup);
@@ -573,7 +531,7 @@ async fn a_disk_that_is_full_from_the_start_stops_nobody() {
 
 #[tokio::test]
 async fn a_read_only_disk_stops_nobody() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new(WAYPOST).await;
     let Some(mount) = Mount::tmpfs(stage.cache(), "size=64m") else { return };
     stage.setup.size = "1GiB".to_owned();
     stage.site.configure(&stage.setup);

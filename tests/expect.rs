@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
-use waypost::base::digest::Digest;
-use waypost::base::proof::{BodyHasher, Kind};
+use waypost::base::proof::Kind;
 use waypost::cache::Entry;
 use waypost::fill::{self, Cause, Follow, Job, Options, Outcome, Pace, Settled, Stored};
 use waypost::repository::expectation::Expectation;
@@ -131,18 +130,7 @@ fn right(length: u64) -> Bytes {
 
 /// The listing of the right body, with a digest of this kind.
 fn listing(kind: Kind, length: u64) -> Expectation {
-    let mut hasher = BodyHasher::proving(kind);
-    hasher.update(&right(length));
-    let digests = hasher.finish();
-    let proof = digests.proof();
-    let mut expect = only_length(length);
-    match kind {
-        Kind::Sha256 => expect.sha256 = Some(Digest(proof.try_into().unwrap())),
-        Kind::Sha512 => expect.sha512 = Some(Box::new(proof.try_into().unwrap())),
-        Kind::Sha1 => expect.sha1 = Some(proof.try_into().unwrap()),
-        Kind::Md5 => expect.md5 = Some(proof.try_into().unwrap()),
-    }
-    expect
+    content::listing(&right(length), kind)
 }
 
 fn only_length(length: u64) -> Expectation {

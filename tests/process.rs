@@ -9,59 +9,39 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use waypost::testkit::client::End;
+use tokio::task::JoinHandle;
+use waypost::testkit::client::{Answer, End};
 use waypost::testkit::content;
-use waypost::testkit::origin::Origin;
 use waypost::testkit::pki::Authority;
-use waypost::testkit::process::{Process, Setup, Signal, Site, eventually};
-use waypost::testkit::script::{Gate, Hold, Script};
+use waypost::testkit::process::{Process, Signal, Site, eventually};
+use waypost::testkit::script::{Gate, Script};
+use waypost::testkit::stage::Stage;
 
 const MIB: u64 = 1 << 20;
 
-/// A site in a directory that goes with the test, in front of an origin.
-struct Stage {
-    origin: Origin,
-    site: Site,
-    setup: Setup,
-    dir: tempfile::TempDir,
-}
-
-impl Stage {
-    async fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let origin = Origin::start().await;
-        let site = Site::new(env!("CARGO_BIN_EXE_waypost"), dir.path());
-        let setup = Setup::new(&site, &origin.url());
-        site.configure(&setup);
-        Self { origin, site, setup, dir }
-    }
-
-    /// A file of which only the first `at` bytes come before the gate is opened.
-    fn held(&self, path: &str, length: u64, at: u64) -> Gate {
-        let gate = Gate::default();
-        let hold = Some(Hold { at: Some(at), gate: gate.clone() });
-        self.origin.set(path, Script { hold, ..Script::file(1, length) });
-        gate
-    }
-}
+const WAYPOST: &str = env!("CARGO_BIN_EXE_waypost");
 
 /// Whether nobody can connect any more.
 fn is_closed(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_err()
 }
 
-async fn has_reader(node: &Process) -> bool {
-    node.status().await["fills"][0]["readers"] == 1
+type Download = JoinHandle<std::io::Result<Answer>>;
+
+/// A node with an agent that has the first MiB of a file of three; the rest comes when the gate is opened.
+async fn downloading(stage: &Stage) -> (Process, Gate, Download) {
+    let (path, gate) = stage.held(1, 3 * MIB, MIB);
+    let node = stage.site.start().await;
+    let mut agent = node.connect().await;
+    let download = tokio::spawn(async move { agent.get(&path, &[]).await });
+    eventually("the download runs", async || node.status().await["fills"][0]["readers"] == 1).await;
+    (node, gate, download)
 }
 
 #[tokio::test]
 async fn term_lets_a_running_download_finish_and_takes_no_new_ones() {
-    let stage = Stage::new().await;
-    let gate = stage.held("/o/f", 3 * MIB, MIB);
-    let mut node = stage.site.start().await;
-    let mut agent = node.connect().await;
-    let download = tokio::spawn(async move { agent.get("/o/f", &[]).await });
-    eventually("the download runs", async || has_reader(&node).await).await;
+    let stage = Stage::new(WAYPOST).await;
+    let (mut node, gate, download) = downloading(&stage).await;
     assert_eq!(node.ask("/readyz").await.status, 200);
     node.signal(Signal::TERM);
     eventually("new connections are refused", async || is_closed(node.address)).await;
@@ -75,12 +55,12 @@ async fn term_lets_a_running_download_finish_and_takes_no_new_ones() {
     assert_eq!(answer.body, content::whole(1, 3 << 20));
     assert_eq!(node.code().await, 0);
     assert!(node.said("\"cut\":0"), "{}", node.log().join("\n"));
-    assert!(!stage.dir.path().join("admin.sock").exists(), "the socket goes with its node");
+    assert!(!stage.home.path("admin.sock").exists(), "the socket goes with its node");
 }
 
 #[tokio::test]
 async fn what_arrived_before_the_drain_ended_is_there_after_a_restart() {
-    let stage = Stage::new().await;
+    let stage = Stage::new(WAYPOST).await;
     stage.origin.set("/o/f", Script::file(1, 3 * MIB));
     let node = stage.site.start().await;
     assert_eq!(node.get("/o/f", &[]).await.end, End::Complete);
@@ -96,12 +76,8 @@ async fn what_arrived_before_the_drain_ended_is_there_after_a_restart() {
 
 #[tokio::test]
 async fn a_second_term_ends_it_now_and_the_download_is_visibly_broken() {
-    let stage = Stage::new().await;
-    let _gate = stage.held("/o/f", 3 * MIB, MIB);
-    let mut node = stage.site.start().await;
-    let mut agent = node.connect().await;
-    let download = tokio::spawn(async move { agent.get("/o/f", &[]).await });
-    eventually("the download runs", async || has_reader(&node).await).await;
+    let stage = Stage::new(WAYPOST).await;
+    let (mut node, _gate, download) = downloading(&stage).await;
     node.signal(Signal::TERM);
     eventually("it drains", async || is_closed(node.address)).await;
     node.signal(Signal::TERM);
@@ -114,14 +90,10 @@ async fn a_second_term_ends_it_now_and_the_download_is_visibly_broken() {
 
 #[tokio::test]
 async fn a_drain_ends_at_its_deadline() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new(WAYPOST).await;
     stage.setup.server = "drain = \"300ms\"".to_owned();
     stage.site.configure(&stage.setup);
-    let _gate = stage.held("/o/f", 3 * MIB, MIB);
-    let mut node = stage.site.start().await;
-    let mut agent = node.connect().await;
-    let download = tokio::spawn(async move { agent.get("/o/f", &[]).await });
-    eventually("the download runs", async || has_reader(&node).await).await;
+    let (mut node, _gate, download) = downloading(&stage).await;
     node.signal(Signal::TERM);
     assert_eq!(node.code().await, 0);
     assert!(node.said("\"cut\":1"), "{}", node.log().join("\n"));
@@ -130,7 +102,7 @@ async fn a_drain_ends_at_its_deadline() {
 
 #[tokio::test]
 async fn an_idle_connection_does_not_hold_up_the_end() {
-    let stage = Stage::new().await;
+    let stage = Stage::new(WAYPOST).await;
     stage.origin.set("/o/f", Script::file(1, 1_000));
     let mut node = stage.site.start().await;
     let mut used = node.connect().await;
@@ -143,12 +115,8 @@ async fn an_idle_connection_does_not_hold_up_the_end() {
 
 #[tokio::test]
 async fn an_interrupt_ends_it_at_once_with_130() {
-    let stage = Stage::new().await;
-    let _gate = stage.held("/o/f", 3 * MIB, MIB);
-    let mut node = stage.site.start().await;
-    let mut agent = node.connect().await;
-    let download = tokio::spawn(async move { agent.get("/o/f", &[]).await });
-    eventually("the download runs", async || has_reader(&node).await).await;
+    let stage = Stage::new(WAYPOST).await;
+    let (mut node, _gate, download) = downloading(&stage).await;
     node.signal(Signal::INT);
     assert_eq!(node.code().await, 130);
     // Even the head may have been cut off.
@@ -158,7 +126,7 @@ async fn an_interrupt_ends_it_at_once_with_130() {
 
 #[tokio::test]
 async fn a_hangup_does_not_end_it() {
-    let stage = Stage::new().await;
+    let stage = Stage::new(WAYPOST).await;
     stage.origin.set("/o/f", Script::file(1, 1_000));
     let node = stage.site.start().await;
     node.signal(Signal::HUP);
@@ -169,7 +137,7 @@ async fn a_hangup_does_not_end_it() {
 
 #[tokio::test]
 async fn two_nodes_do_not_share_a_cache_directory() {
-    let stage = Stage::new().await;
+    let stage = Stage::new(WAYPOST).await;
     let node = stage.site.start().await;
     let other_dir = tempfile::tempdir().expect("a directory");
     let other = Site::new(env!("CARGO_BIN_EXE_waypost"), other_dir.path());
@@ -186,7 +154,7 @@ async fn two_nodes_do_not_share_a_cache_directory() {
 
 #[tokio::test]
 async fn a_taken_port_is_said_and_nothing_on_disk_is_touched() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new(WAYPOST).await;
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address");
     stage.setup.listen = address.to_string();
@@ -200,7 +168,7 @@ async fn a_taken_port_is_said_and_nothing_on_disk_is_touched() {
 
 #[tokio::test]
 async fn a_bad_configuration_ends_it_with_3_and_says_every_place() {
-    let stage = Stage::new().await;
+    let stage = Stage::new(WAYPOST).await;
     let text = "[server]\nplain_listen = \"0.0.0.0:80\"\n\n[cache]\nsize = \"1 parsec\"\n\n\
                 [[repository]]\nname = \"o\"\npath = \"/o\"\nupstreams = [\"ftp://x/\"]\n";
     stage.site.write_config(text);
@@ -213,12 +181,12 @@ async fn a_bad_configuration_ends_it_with_3_and_says_every_place() {
 
 #[tokio::test]
 async fn the_access_log_goes_on_in_a_new_file_after_usr1() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new(WAYPOST).await;
     stage.setup.access = true;
     stage.site.configure(&stage.setup);
     stage.origin.set("/o/f", Script::file(1, 1_000));
     let node = stage.site.start().await;
-    let (log, old) = (stage.dir.path().join("access.log"), stage.dir.path().join("access.log.1"));
+    let (log, old) = (stage.home.path("access.log"), stage.home.path("access.log.1"));
     let lines = |path: &std::path::Path| -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
@@ -244,10 +212,10 @@ async fn the_access_log_goes_on_in_a_new_file_after_usr1() {
 #[tokio::test]
 async fn the_admin_socket_answers_and_is_the_owners_alone() {
     use std::os::unix::fs::PermissionsExt as _;
-    let stage = Stage::new().await;
+    let stage = Stage::new(WAYPOST).await;
     stage.origin.set("/o/f", Script::file(1, 2 * MIB));
     let node = stage.site.start().await;
-    let mode = std::fs::metadata(stage.dir.path().join("admin.sock")).expect("a socket").permissions().mode();
+    let mode = std::fs::metadata(stage.home.path("admin.sock")).expect("a socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     for _ in 0..2 {
         assert_eq!(node.get("/o/f", &[]).await.end, End::Complete);
@@ -294,7 +262,7 @@ impl BlackHole {
 
 #[tokio::test]
 async fn with_the_wan_dead_cached_files_are_served_and_misses_are_answered_soon() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new(WAYPOST).await;
     stage.origin.set("/o/cached", Script::file(1, 12 * MIB));
     let node = stage.site.start().await;
     assert_eq!(node.get("/o/cached", &[]).await.end, End::Complete);
@@ -334,10 +302,10 @@ async fn with_the_wan_dead_cached_files_are_served_and_misses_are_answered_soon(
 #[tokio::test]
 async fn a_certificate_that_has_expired_is_told_at_the_start_and_in_the_metrics() {
     const EXPIRY: &str = "waypost_tls_certificate_expiry_timestamp_seconds{listener=\"https\"}";
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new(WAYPOST).await;
     let issued = Authority::new("CA").expired(&["localhost"]);
-    fs::write(stage.dir.path().join("node.pem"), issued.cert).expect("a file");
-    fs::write(stage.dir.path().join("node.key"), issued.key).expect("a file");
+    fs::write(stage.home.path("node.pem"), issued.cert).expect("a file");
+    fs::write(stage.home.path("node.key"), issued.key).expect("a file");
     stage.setup.server =
         "listen = \"127.0.0.1:0\"\ntls = { cert = \"node.pem\", key = { file = \"node.key\" } }".to_owned();
     stage.site.configure(&stage.setup);

@@ -73,8 +73,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("main", &["cli", "app"]),
-    // Doubles for tests, never in a release binary: a whole node among them, so it stands above everybody.
-    ("testkit", &["base", "cache", "repository", "store", "upstream", "server", "fill", "config", "app"]),
 ];
 
 /// Modules that take facts and `now` and return decisions.

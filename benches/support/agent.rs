@@ -1,13 +1,10 @@
 //! An agent that costs little: HTTP/1.1 by hand on one TLS connection, so that the cores are left to the handler.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -16,20 +13,6 @@ use tokio_rustls::client::TlsStream;
 /// Bytes read at once.
 const BUFFER: usize = 64 << 10;
 const SILENCE: Duration = Duration::from_secs(60);
-
-/// TLS with full handshakes, trusting `ca` (PEM) and speaking `protocol`.
-pub fn tls(ca: &str, protocol: &[u8]) -> anyhow::Result<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca.as_bytes())?)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![protocol.to_vec()];
-    config.resumption = rustls::client::Resumption::disabled();
-    Ok(TlsConnector::from(Arc::new(config)))
-}
 
 /// A TLS connection to `address`.
 pub async fn connect(tls: &TlsConnector, address: SocketAddr) -> anyhow::Result<TlsStream<TcpStream>> {

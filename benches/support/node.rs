@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio_rustls::TlsConnector;
+use waypost::testkit::pki::Authority;
 
 /// `USER_HZ`, in which Linux tells process times on every architecture that we build for.
 const TICKS: f64 = 100.0;
@@ -16,7 +17,7 @@ const TICKS: f64 = 100.0;
 pub struct Node {
     child: Child,
     address: SocketAddr,
-    ca: String,
+    authority: Authority,
     _dir: tempfile::TempDir,
 }
 
@@ -24,7 +25,10 @@ impl Node {
     /// Starts the binary with an empty cache and `memory` (a size with unit) for hot objects, and waits until it listens.
     pub fn start(origin: SocketAddr, memory: &str) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("waypost-e2e").tempdir()?;
-        let ca = write_identity(dir.path())?;
+        let authority = Authority::new("waypost bench CA");
+        let issued = authority.server(&["localhost"]);
+        fs::write(dir.path().join("server.pem"), issued.cert)?;
+        fs::write(dir.path().join("server.key"), issued.key)?;
         // The child cannot tell us a port that the kernel chose for it; this one was free a moment ago.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let config = config(address, origin, memory);
@@ -41,7 +45,7 @@ impl Node {
             .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", binary.display()))?;
-        let mut node = Self { child, address, ca, _dir: dir };
+        let mut node = Self { child, address, authority, _dir: dir };
         node.wait()?;
         Ok(node)
     }
@@ -51,9 +55,9 @@ impl Node {
         self.address
     }
 
-    /// The certificate to trust, in PEM.
-    pub fn ca(&self) -> &str {
-        &self.ca
+    /// TLS towards it, speaking `protocol`.
+    pub fn tls(&self, protocol: &str) -> TlsConnector {
+        self.authority.connector(&[protocol])
     }
 
     /// CPU time used so far, user and system.
@@ -119,16 +123,4 @@ match = "**"
 immutable = true
 "#
     )
-}
-
-/// Writes a server's certificate and key; gives the certificate of who signed it.
-fn write_identity(dir: &Path) -> anyhow::Result<String> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-    let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(["localhost".to_owned()])?.signed_by(&key, &authority)?;
-    fs::write(dir.join("server.pem"), certificate.pem())?;
-    fs::write(dir.join("server.key"), key.serialize_pem())?;
-    Ok(authority.pem())
 }

@@ -5,7 +5,6 @@
 //! digest is computed once per state of a file (`digests`); a file that changes while it is sent breaks that
 //! transfer (`file`). Nothing here knows HTTP beyond the media type.
 
-mod buffers;
 mod digests;
 mod file;
 mod media;
@@ -20,14 +19,17 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
-use self::buffers::Buffers;
 use self::digests::{Digests, HashFailure, Stamp};
 use crate::base::clock::{Clock, Timestamp};
+use crate::store::Buffers;
 
 pub use self::file::{OpenFile, ReadError};
 
 /// How often an open is tried again that met a rename in a parent, or a file that was being written.
 const ATTEMPTS: usize = 3;
+
+/// Free buffers kept: 4 MiB. More are in use during a rush and go back to the allocator.
+const FREE_BUFFERS: usize = 32;
 
 /// What a directory repository may use.
 #[derive(Clone, Copy, Debug)]
@@ -93,8 +95,10 @@ impl Directory {
         let root = std::path::absolute(root)?;
         let handle = open_root(&root, ResolveFlags::empty())?;
         openat2(&handle, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), BENEATH)?;
-        let pool =
-            Pool { readers: Arc::new(Semaphore::new(options.readers.max(1))), buffers: Buffers::default() };
+        let pool = Pool {
+            readers: Arc::new(Semaphore::new(options.readers.max(1))),
+            buffers: Buffers::keeping(FREE_BUFFERS),
+        };
         let digests = Digests::new(options.hashers, options.digests);
         Ok(Self(Arc::new(Inner { root, clock, pool, digests })))
     }

@@ -8,52 +8,69 @@ use parking_lot::Mutex;
 
 use crate::base::limits::PIECE_BYTES;
 
-/// Free buffers kept: 8 MiB. What is in use is bounded by the readers.
-const KEPT: usize = 64;
+/// Bytes up to which a piece gets memory of its own size: a slow reader of a small file must not hold 128 KiB.
+const SMALL: usize = 16 << 10;
 
-#[derive(Clone, Debug, Default)]
-pub(super) struct Buffers(Arc<Mutex<Vec<Box<[u8]>>>>);
+/// The free buffers of those who read with them. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Buffers(Arc<Free>);
+
+#[derive(Debug)]
+struct Free {
+    buffers: Mutex<Vec<Box<[u8]>>>,
+    kept: usize,
+}
 
 impl Buffers {
-    /// A buffer of a whole piece, with old bytes in it.
-    pub(super) fn take(&self) -> Piece {
-        let free = self.0.lock().pop();
-        let bytes = free.unwrap_or_else(|| vec![0; PIECE_BYTES].into_boxed_slice());
-        Piece { bytes, len: 0, home: self.clone() }
+    /// Keeps up to `kept` free buffers. What is in use is bounded by the readers, and what is more goes back to the
+    /// allocator.
+    pub(crate) fn keeping(kept: usize) -> Self {
+        Self(Arc::new(Free { buffers: Mutex::default(), kept }))
+    }
+
+    /// A buffer of `len` bytes (at most [`PIECE_BYTES`]), with anything in it.
+    pub(crate) fn take(&self, len: usize) -> Buffer {
+        if len <= SMALL {
+            return Buffer { bytes: vec![0; len].into(), len, home: None };
+        }
+        let free = self.0.buffers.lock().pop();
+        let bytes = free.unwrap_or_else(|| vec![0; PIECE_BYTES].into());
+        Buffer { bytes, len: len.min(PIECE_BYTES), home: Some(self.clone()) }
     }
 }
 
-/// A buffer; when the last [`Bytes`] made of it goes, it is free again.
+/// A buffer; dropping it, or the last [`Bytes`] made of it, gives it back.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(crate) struct Buffer {
     bytes: Box<[u8]>,
     len: usize,
-    home: Buffers,
+    home: Option<Buffers>,
 }
 
-impl Piece {
-    /// The first `len` bytes, to be filled; nothing where a piece is shorter.
-    pub(super) fn space(&mut self, len: usize) -> Option<&mut [u8]> {
-        self.len = len;
-        self.bytes.get_mut(..len)
+impl Buffer {
+    /// What is to be filled.
+    pub(crate) fn space(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(..self.len).unwrap_or_default()
     }
 
-    /// The filled bytes.
-    pub(super) fn freeze(self) -> Bytes {
+    /// The first `filled` bytes, to be shared.
+    pub(crate) fn freeze(mut self, filled: usize) -> Bytes {
+        self.len = self.len.min(filled);
         Bytes::from_owner(self)
     }
 }
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 }
 
-impl Drop for Piece {
+impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut free = self.home.0.lock();
-        if free.len() < KEPT {
+        let Some(home) = self.home.take() else { return };
+        let mut free = home.0.buffers.lock();
+        if free.len() < home.0.kept {
             free.push(std::mem::take(&mut self.bytes));
         }
     }
@@ -65,17 +82,29 @@ mod tests {
 
     #[test]
     fn a_buffer_comes_back_when_its_last_reader_is_done() {
-        let buffers = Buffers::default();
-        let mut piece = buffers.take();
-        piece.space(3).unwrap().copy_from_slice(b"abc");
-        let bytes = piece.freeze();
-        let part = bytes.slice(1..2);
+        let buffers = Buffers::keeping(1);
+        let mut buffer = buffers.take(PIECE_BYTES);
+        buffer.space()[..4].copy_from_slice(b"abcd");
+        let bytes = buffer.freeze(4);
+        let slice = bytes.slice(1..3);
         drop(bytes);
-        assert!(buffers.0.lock().is_empty());
-        assert_eq!(part, "b");
-        drop(part);
-        assert_eq!(buffers.0.lock().len(), 1);
-        assert_eq!(buffers.take().space(PIECE_BYTES).unwrap().len(), PIECE_BYTES);
-        assert!(buffers.take().space(PIECE_BYTES + 1).is_none());
+        assert_eq!(buffers.0.buffers.lock().len(), 0);
+        assert_eq!(&slice[..], b"bc");
+        drop(slice);
+        assert_eq!(buffers.0.buffers.lock().len(), 1);
+        // It is used again, as long as it was and no longer.
+        assert_eq!(buffers.take(PIECE_BYTES + 1).space().len(), PIECE_BYTES);
+        let both = [buffers.take(PIECE_BYTES), buffers.take(PIECE_BYTES)];
+        drop(both);
+        assert_eq!(buffers.0.buffers.lock().len(), 1, "no more than are to be kept");
+    }
+
+    #[test]
+    fn a_small_piece_holds_no_large_buffer() {
+        let buffers = Buffers::keeping(1);
+        let mut buffer = buffers.take(100);
+        assert_eq!((buffer.space().len(), buffer.bytes.len()), (100, 100));
+        drop(buffer);
+        assert!(buffers.0.buffers.lock().is_empty());
     }
 }

@@ -54,6 +54,7 @@ use pool::Lane;
 use read::Ask;
 use shared::{Shared, count};
 
+pub(crate) use buffers::Buffers;
 pub use error::{BadBlock, Damage, OpenError, Refused, WriteError};
 #[cfg(any(test, feature = "testkit"))]
 pub use faults::{CrashPoint, Faults};

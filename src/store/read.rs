@@ -79,8 +79,8 @@ impl Shared {
             return None;
         }
         let file = self.handles.get(&ask.digest)?;
-        let mut piece = self.buffers.take();
-        let space = piece.space(len)?;
+        let mut piece = self.buffers.take(len);
+        let space = piece.space();
         let mut into = [IoSliceMut::new(space)];
         // Fails or comes up short where the page cache does not have all of it.
         let read = rustix::io::preadv2(&*file, &mut into, start as u64, ReadWriteFlags::NOWAIT).ok()?;
@@ -91,7 +91,7 @@ impl Shared {
         if xxh3_64(space) != sum {
             return Some(Err(self.read_failed(ask, Damage::Content)));
         }
-        Some(Ok(ask.of_piece(&piece.freeze())))
+        Some(Ok(ask.of_piece(&piece.freeze(len))))
     }
 
     /// Bytes from disk, on a thread of the pool. `sum` is the checksum of the piece where the caller has it;
@@ -119,14 +119,14 @@ impl Shared {
     fn read_known(&self, ask: &Ask, sum: u64) -> Result<Bytes, Damage> {
         let (_, start, len) = ask.piece();
         let file = self.handle(ask)?;
-        let mut piece = self.buffers.take();
-        let space = piece.space(len).ok_or(Damage::Length)?;
+        let mut piece = self.buffers.take(len);
+        let space = piece.space();
         file.read_exact_at(space, start as u64).map_err(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => Damage::Length,
             _ => Damage::Unreadable,
         })?;
         self.faults.on_read(space);
-        if xxh3_64(space) == sum { Ok(ask.of_piece(&piece.freeze())) } else { Err(Damage::Content) }
+        if xxh3_64(space) == sum { Ok(ask.of_piece(&piece.freeze(len))) } else { Err(Damage::Content) }
     }
 
     /// The whole block, compared with its name.
@@ -145,12 +145,12 @@ impl Shared {
         }
         // A slow reader shall hold a piece, not a block.
         let (_, start, len) = ask.piece();
-        let mut piece = self.buffers.take();
-        match (piece.space(len), bytes.get(start..start + len)) {
-            (Some(to), Some(from)) => to.copy_from_slice(from),
+        let mut piece = self.buffers.take(len);
+        match (piece.space(), bytes.get(start..start + len)) {
+            (to, Some(from)) if to.len() == from.len() => to.copy_from_slice(from),
             _ => return Err(self.read_failed(ask, Damage::Length)),
         }
-        Ok((ask.of_piece(&piece.freeze()), Some(sums)))
+        Ok((ask.of_piece(&piece.freeze(len)), Some(sums)))
     }
 
     fn handle(&self, ask: &Ask) -> Result<Arc<File>, Damage> {

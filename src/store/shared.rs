@@ -25,6 +25,9 @@ use crate::base::digest::Digest;
 /// Open files of blocks that are being read: an open saved for every piece after the first.
 const HANDLES: u64 = 512;
 
+/// Free buffers kept: 8 MiB. What is in use is bounded by the readers.
+const FREE_BUFFERS: usize = 64;
+
 pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) clock: Clock,
@@ -82,7 +85,7 @@ impl Shared {
             purges: Purges::open(&options.dir),
             ledger: Ledger::default(),
             space: Space::new(options.size, options.min_free, options.max_object),
-            buffers: Buffers::default(),
+            buffers: Buffers::keeping(FREE_BUFFERS),
             handles: Cache::new(HANDLES),
             counts: Counts::default(),
             started: watch::Sender::new(false),

@@ -2,6 +2,10 @@
 
 use bytes::Bytes;
 
+use crate::base::digest::Digest;
+use crate::base::proof::{BodyHasher, Kind};
+use crate::repository::expectation::Expectation;
+
 /// The `len` bytes at `offset` of the body `seed`.
 pub fn piece(seed: u64, offset: u64, len: usize) -> Bytes {
     let mut out = Vec::with_capacity(len.saturating_add(8));
@@ -19,6 +23,22 @@ pub fn piece(seed: u64, offset: u64, len: usize) -> Bytes {
 /// The first `len` bytes of the body `seed`.
 pub fn whole(seed: u64, len: usize) -> Bytes {
     piece(seed, 0, len)
+}
+
+/// How a catalogue lists this body: its length, and a digest of this kind.
+pub fn listing(body: &[u8], kind: Kind) -> Expectation {
+    let mut hasher = BodyHasher::proving(kind);
+    hasher.update(body);
+    let digests = hasher.finish();
+    let proof = digests.proof();
+    let mut expect = Expectation { length: Some(body.len() as u64), ..Expectation::default() };
+    match kind {
+        Kind::Sha256 => expect.sha256 = Some(Digest(proof.try_into().expect("32 bytes"))),
+        Kind::Sha512 => expect.sha512 = Some(Box::new(proof.try_into().expect("64 bytes"))),
+        Kind::Sha1 => expect.sha1 = Some(proof.try_into().expect("20 bytes")),
+        Kind::Md5 => expect.md5 = Some(proof.try_into().expect("16 bytes")),
+    }
+    expect
 }
 
 /// splitmix64 over the word's number: every word is independent, so any offset costs the same.

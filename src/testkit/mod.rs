@@ -1,7 +1,7 @@
 //! Doubles for tests. Never in a release binary.
 //!
 //! [`origin`] is an upstream that does what its script says, [`node`] a whole node in this process, [`fills`] its
-//! fills alone, [`process`] the real program, [`client`] an agent that reports how a body ended, [`corpus`] the
+//! fills alone, [`process`] the real program and [`stage`] the same in front of an origin, [`client`] an agent that reports how a body ended, [`corpus`] the
 //! requests and replies no honest side sends, [`pki`] certificates, [`content`] bodies.
 #![expect(clippy::expect_used, reason = "a double that cannot be set up must end its test, saying where")]
 
@@ -18,3 +18,5 @@ pub mod pki;
 pub mod process;
 pub mod publisher;
 pub mod script;
+pub mod stage;
+mod wait;

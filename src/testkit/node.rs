@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 
 use super::client::{Answer, Client};
 use super::pki::Authority;
+pub use super::wait::eventually;
 use crate::app::Node;
 use crate::base::clock::Clock;
 use crate::config;
@@ -21,9 +22,6 @@ use crate::server::Phase;
 
 /// The name in the node's certificate and in its `Via`.
 pub const NAME: &str = "localhost";
-
-/// How long [`eventually`] waits: longer than a slow machine needs, shorter than a test runner's patience.
-const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What a node's configuration says. Every part is lines of TOML for that table.
 #[derive(Clone, Debug)]
@@ -142,6 +140,11 @@ impl Home {
     /// The CA, for origins that the node is to trust and for clients that trust the node.
     pub fn authority(&self) -> &Authority {
         &self.0.authority
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.0.path
     }
 
     /// A path in it. Relative paths of the configuration are below it; the cache is `cache`.
@@ -295,18 +298,6 @@ impl Drop for TestNode {
 impl std::fmt::Debug for TestNode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TestNode").field("tls", &self.tls).field("plain", &self.plain).finish_non_exhaustive()
-    }
-}
-
-/// Asks `look` again and again until it says yes.
-///
-/// # Panics
-/// It never does within half a minute; the message names `what`.
-pub async fn eventually(what: &str, mut look: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + DEADLINE;
-    while !look().await {
-        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -71,7 +72,8 @@ impl Authority {
         Issued { cert: cert.pem(), key: key.serialize_pem() }
     }
 
-    /// The client side of TLS that trusts this CA and offers `alpn`.
+    /// The client side of TLS that trusts this CA and offers `alpn`. Each connection does its own handshake, as those
+    /// of different agents do.
     pub fn connector(&self, alpn: &[&str]) -> TlsConnector {
         self.connector_for(alpn, rustls::ALL_VERSIONS)
     }
@@ -90,6 +92,7 @@ impl Authority {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config.resumption = Resumption::disabled();
         TlsConnector::from(Arc::new(config))
     }
 }

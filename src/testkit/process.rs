@@ -16,24 +16,11 @@ pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 
 use super::client::{Answer, Client};
+pub use super::wait::eventually;
+use super::wait::{DEADLINE, LOOK};
 
-/// How long anything that must happen may take: longer than a slow machine needs, shorter than a test runner's
-/// patience.
-const DEADLINE: Duration = Duration::from_secs(60);
-/// Between two looks at a condition.
-const LOOK: Duration = Duration::from_millis(5);
-
-/// Waits until `check` says yes.
-///
-/// # Panics
-/// It does not within a minute.
-pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !check().await {
-        assert!(began.elapsed() < DEADLINE, "this did not come true: {what}");
-        tokio::time::sleep(LOOK).await;
-    }
-}
+/// From the end of its connections to the end of a process that goes down.
+const LAST_BREATH: Duration = Duration::from_secs(1);
 
 /// Whether the long versions of tests are asked for (`WAYPOST_LONG=1`, as continuous integration does).
 pub fn is_long() -> bool {
@@ -163,7 +150,7 @@ impl Site {
         listen_to(talk, Arc::clone(&lines));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         Process {
-            child,
+            child: Mutex::new(child),
             lines,
             admin: self.dir.join("admin.sock"),
             address: nowhere,
@@ -186,7 +173,7 @@ impl Site {
                 process.took = process.began.elapsed();
                 return process;
             }
-            let over = process.child.try_wait().expect("a child can be waited for");
+            let over = process.child.get_mut().try_wait().expect("a child can be waited for");
             let late = process.began.elapsed() > DEADLINE;
             assert!(
                 over.is_none() && !late,
@@ -219,7 +206,7 @@ fn listen_to(talk: ChildStderr, lines: Arc<Mutex<Vec<String>>>) {
 /// One run of the program.
 #[derive(Debug)]
 pub struct Process {
-    child: Child,
+    child: Mutex<Child>,
     lines: Arc<Mutex<Vec<String>>>,
     admin: PathBuf,
     began: Instant,
@@ -244,26 +231,27 @@ impl Process {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has an id");
+        let pid =
+            i32::try_from(self.child.lock().id()).ok().and_then(Pid::from_raw).expect("a child has an id");
         kill_process(pid, signal).expect("our own child can be signalled");
     }
 
     /// `kill -9`, and waits until it is gone.
     pub fn kill(mut self) {
-        self.child.kill().expect("our own child can be killed");
-        self.child.wait().expect("a child can be waited for");
+        self.child.get_mut().kill().expect("our own child can be killed");
+        self.child.get_mut().wait().expect("a child can be waited for");
     }
 
     /// Whether it has ended.
     pub fn is_over(&mut self) -> bool {
-        self.child.try_wait().expect("a child can be waited for").is_some()
+        self.child.get_mut().try_wait().expect("a child can be waited for").is_some()
     }
 
     /// Waits until it has ended by itself; the code, or 128 and the signal that ended it.
     pub async fn code(&mut self) -> i32 {
         let mut status: Option<ExitStatus> = None;
         eventually("the process ends", async || {
-            status = self.child.try_wait().expect("a child can be waited for");
+            status = self.child.get_mut().try_wait().expect("a child can be waited for");
             status.is_some()
         })
         .await;
@@ -298,11 +286,26 @@ impl Process {
     /// One GET on a connection of its own.
     ///
     /// # Panics
-    /// There is no answer; says what the node said.
+    /// There is no answer; says what the node said, and whether and how it has ended.
     pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let answer = self.connect().await.get(path, headers).await;
-        assert!(answer.is_ok(), "{path}: {answer:?}\n{}", self.log().join("\n"));
+        let answer = async { Client::connect(self.address).await?.get(path, headers).await }.await;
+        if let Err(error) = &answer {
+            let fate = self.fate().await;
+            assert!(answer.is_ok(), "{path}: {error}; the node {fate}\n{}", self.log().join("\n"));
+        }
         answer.expect("it was looked at")
+    }
+
+    /// Whether it runs, or how it ended. One that just closed its sockets has a second to be gone.
+    async fn fate(&self) -> String {
+        let looked = Instant::now();
+        while looked.elapsed() < LAST_BREATH {
+            if let Some(status) = self.child.lock().try_wait().expect("a child can be waited for") {
+                return format!("has ended: {status}");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        "is running".to_owned()
     }
 
     /// One GET over the admin socket.
@@ -326,7 +329,8 @@ impl Process {
 
     /// Bytes of it that are resident.
     pub fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.child.lock().id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() << 10
     }
@@ -334,8 +338,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child.get_mut().kill();
+        let _ = self.child.get_mut().wait();
     }
 }
 

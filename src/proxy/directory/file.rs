@@ -12,11 +12,11 @@ use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::Pool;
-use super::buffers::Buffers;
 use super::digests::Stamp;
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
 use crate::base::limits::PIECE_BYTES;
+use crate::store::Buffers;
 
 /// A regular file as it was when it was opened: length, digest and content belong together. Clones share it.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ impl OpenFile {
             return Some(Ok(Bytes::new()));
         }
         let mut buffer = self.pool.buffers.take(want);
-        let mut slices = [IoSliceMut::new(buffer.space(want))];
+        let mut slices = [IoSliceMut::new(buffer.space())];
         match preadv2(&*self.file, &mut slices, offset, ReadWriteFlags::NOWAIT) {
             Ok(0) => Some(Err(ReadError::Changed)),
             Ok(read) => Some(self.unchanged().map(|()| buffer.freeze(read))),
@@ -126,7 +126,7 @@ impl OpenFile {
 
 fn read_full(file: &File, buffers: &Buffers, offset: u64, want: usize) -> Result<Bytes, ReadError> {
     let mut buffer = buffers.take(want);
-    match file.read_exact_at(buffer.space(want), offset) {
+    match file.read_exact_at(buffer.space(), offset) {
         Ok(()) => Ok(buffer.freeze(want)),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(ReadError::Changed),
         // A network file system says that the file was replaced under the handle.
