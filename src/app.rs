@@ -3,7 +3,17 @@
 mod build;
 mod catalogue;
 mod events;
+mod explain;
+mod explain_catalogue;
+mod fault;
+mod jobs;
+mod locate;
+mod operator;
+mod reload;
 mod status;
+mod systemd;
+mod verify;
+mod warm;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,9 +24,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
-use crate::admin::AdminSocket;
+use crate::admin::{Admin, AdminSocket, AdminTls, Operator as _};
 use crate::base::clock::Clock;
 use crate::cli::DemoArgs;
 use crate::config::{self, CheckedConfig};
@@ -24,8 +34,11 @@ use crate::demo::{self, RunningNode, StartNode};
 use crate::fill::Fills;
 use crate::server::{Phase, Summary};
 use crate::store::Store;
-use crate::telemetry::{self, AccessLog};
+use crate::telemetry::{self, AccessLog, LogHandle};
 
+use jobs::Jobs;
+use operator::NodeOperator;
+use reload::Reloader;
 use status::NodeStatus;
 
 /// How long files whose bytes are all here may take to be sealed.
@@ -43,12 +56,14 @@ pub struct Node {
     phase: watch::Sender<Phase>,
     server: JoinHandle<std::io::Result<Summary>>,
     over: watch::Receiver<bool>,
-    admin: Option<JoinHandle<()>>,
     scrub: Option<JoinHandle<()>>,
-    watchers: JoinSet<()>,
+    /// Where the admin API listens with TLS, if it does.
+    pub admin: Option<SocketAddr>,
+    doors: Vec<JoinHandle<()>>,
+    operator: Arc<NodeOperator>,
     store: Store,
     fills: Fills,
-    access: Option<AccessLog>,
+    access: AccessLog,
 }
 
 impl Node {
@@ -66,13 +81,30 @@ impl Node {
     /// # Errors
     /// As [`Node::start`].
     pub async fn start_with(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Self> {
+        Self::start_logging(config, clock, None).await
+    }
+
+    async fn start_logging(
+        config: &CheckedConfig,
+        clock: Clock,
+        log: Option<LogHandle>,
+    ) -> anyhow::Result<Self> {
+        let admin_tls = match (build::read_admin_identity(&config.admin)?, config.admin.listen) {
+            (Some(identity), Some(address)) => Some(AdminTls::bind(address, &identity)?),
+            _ => None,
+        };
         let built = build::build(config, clock)?;
         let (phase, watch) = watch::channel(Phase::Run);
-        let status = Arc::new(NodeStatus::new(&built, watch.clone()));
-        let admin = match &config.admin_socket {
-            Some(path) => Some(tokio::spawn(AdminSocket::bind(path)?.serve(status))),
-            None => None,
-        };
+        let operator = operate(config, &built, (watch.clone(), admin_tls.clone(), log));
+        let admin = Admin::new(Arc::clone(&operator) as _, build::read_access(&config.admin)?);
+        operator.reloader.serves(admin.clone());
+        let mut doors = Vec::new();
+        if let Some(path) = &config.admin.socket {
+            let open = config.admin.operators.is_some() || config.admin.viewers.is_some();
+            doors.push(tokio::spawn(AdminSocket::bind(path, open)?.serve(admin.clone())));
+        }
+        let address = admin_tls.as_ref().map(AdminTls::address);
+        doors.extend(admin_tls.map(|tls| tokio::spawn(tls.serve(admin))));
         let addresses = built.bound.addresses();
         let (secure, plain) =
             addresses.split_at_checked(config.server.listen.len()).unwrap_or((&addresses, &[]));
@@ -84,14 +116,23 @@ impl Node {
             end.send_replace(true);
             summary
         });
-        let mut watchers = JoinSet::new();
-        for (_, catalogues) in &built.catalogues {
-            watchers.spawn(Arc::clone(catalogues).run());
-        }
         let (store, fills, access) = (built.store, built.fills, built.access);
         let rate = config.cache.scrub_rate;
         let scrub = (rate > 0).then(|| tokio::spawn(scrub(store.clone(), rate, over.clone())));
-        Ok(Self { addresses, plain, phase, server, over, admin, scrub, watchers, store, fills, access })
+        Ok(Self {
+            addresses,
+            plain,
+            phase,
+            server,
+            over,
+            admin: address,
+            doors,
+            operator,
+            scrub,
+            store,
+            fills,
+            access,
+        })
     }
 
     /// Orders a phase; orders never go backwards.
@@ -107,9 +148,13 @@ impl Node {
 
     /// Continues the access log in a new file of the same name.
     pub fn reopen_logs(&self) {
-        if let Some(access) = &self.access {
-            access.reopen();
-        }
+        self.access.reopen();
+    }
+
+    /// Reads the configuration again, as `waypost reload` does. What came of it is in the log.
+    pub async fn reload(&self) {
+        // Said there, to whoever reads it.
+        let _ = self.operator.reload(false).await;
     }
 
     /// Waits until the server has ended, then commits what the store still holds and closes the logs.
@@ -118,20 +163,19 @@ impl Node {
     /// The server did not run at all.
     pub async fn ended(mut self) -> anyhow::Result<Summary> {
         let summary = (&mut self.server).await.context("the server task died")?.context("cannot serve")?;
-        if let Some(admin) = self.admin.take() {
-            admin.abort();
+        for door in self.doors.drain(..) {
+            door.abort();
+            // Its socket is gone when it has ended.
+            let _ = door.await;
         }
         if let Some(scrub) = self.scrub.take() {
             scrub.await.context("the scrub died")?;
         }
-        self.watchers.shutdown().await;
         // The last byte reaches an agent a moment before its file is sealed: do not throw the file away.
         self.fills.come_to_rest(LAST_SEALS).await;
         self.store.close().await;
-        if let Some(access) = self.access.take() {
-            // A few milliseconds of blocking at the very end disturb nobody.
-            access.close(LAST_LINES);
-        }
+        // A few milliseconds of blocking at the very end disturb nobody.
+        self.access.close(LAST_LINES);
         Ok(summary)
     }
 
@@ -150,6 +194,33 @@ async fn scrub(store: Store, rate: u64, mut over: watch::Receiver<bool>) {
     }
 }
 
+/// The node as its operators see it.
+fn operate(
+    config: &CheckedConfig,
+    built: &build::Built,
+    (phase, admin_tls, log): (watch::Receiver<Phase>, Option<AdminTls>, Option<LogHandle>),
+) -> Arc<NodeOperator> {
+    let plane = Arc::clone(&built.plane);
+    let reloader = Arc::new(Reloader::new(
+        config,
+        (built.parts.clone(), Arc::clone(&plane), built.made.clone()),
+        (built.tls.clone(), admin_tls),
+        log,
+    ));
+    Arc::new_cyclic(|me| NodeOperator {
+        me: me.clone(),
+        plane,
+        store: built.store.clone(),
+        fills: built.fills.clone(),
+        clock: built.clock.clone(),
+        status: NodeStatus::new(built, phase.clone()),
+        access: built.access.clone(),
+        jobs: Jobs::default(),
+        reloader,
+        phase,
+    })
+}
+
 /// `waypost serve`: runs a node until it is told to end.
 ///
 /// # Errors
@@ -161,7 +232,7 @@ pub fn serve(config: CheckedConfig) -> anyhow::Result<ExitCode> {
         config::LogFormat::Text => telemetry::LogFormat::Text,
         config::LogFormat::Json => telemetry::LogFormat::Json,
     };
-    telemetry::init_tracing(log.level.as_str(), format).context("cannot set up logging")?;
+    let log = telemetry::init_tracing(log.level.as_str(), format).context("cannot set up logging")?;
     let files = build::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.server.workers)
@@ -170,10 +241,20 @@ pub fn serve(config: CheckedConfig) -> anyhow::Result<ExitCode> {
         .context("cannot start the runtime")?;
     let ended = runtime.block_on(async {
         let mut orders = Orders::listen()?;
-        let node = Node::start(&config).await?;
+        let node = Node::start_logging(&config, Clock::system(), Some(log)).await?;
         let (https, http) = (list(&node.addresses), list(&node.plain));
-        tracing::info!(https, http, open_files = files, version = env!("CARGO_PKG_VERSION"), "listening");
+        let admin = node.admin.map(|address| address.to_string());
+        tracing::info!(
+            https,
+            http,
+            admin,
+            open_files = files,
+            version = env!("CARGO_PKG_VERSION"),
+            "listening"
+        );
+        systemd::notify("READY=1");
         let interrupted = orders.follow(&node).await;
+        systemd::notify("STOPPING=1");
         let summary = tokio::select! {
             summary = node.ended() => summary?,
             code = orders.insist() => leave_at_once(code),
@@ -227,10 +308,13 @@ impl Orders {
         }
     }
 
-    /// Obeys until the node has ended: TERM drains, a second one or INT stops now, USR1 reopens the access log.
+    /// Obeys until the node has ended: TERM drains, a second one or INT stops now, USR1 reopens the access log,
+    /// HUP reads the configuration again.
     /// Returns whether it was interrupted.
     async fn follow(&mut self, node: &Node) -> bool {
         let mut next = Phase::Drain;
+        let every = systemd::watchdog();
+        let mut alive = tokio::time::interval(every.unwrap_or(Duration::from_secs(3_600)));
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => {
@@ -238,6 +322,7 @@ impl Orders {
                         Phase::Drain => tracing::info!("draining: running transfers may end; tell me again to stop now"),
                         _ => tracing::info!("stopping now"),
                     }
+                    systemd::notify("STOPPING=1");
                     node.order(next);
                     next = Phase::Stop;
                 }
@@ -246,8 +331,13 @@ impl Orders {
                     return true;
                 }
                 _ = self.reopen.recv() => node.reopen_logs(),
-                // Ignoring it is safe; dying of it, as is the default, is not what anybody means.
-                _ = self.hangup.recv() => tracing::warn!("reloading is not available yet; restart to change the configuration"),
+                _ = self.hangup.recv() => {
+                    systemd::reloading();
+                    node.reload().await;
+                    systemd::notify("READY=1");
+                }
+                // Said from the task that obeys: where the runtime hangs, this does too.
+                _ = alive.tick(), if every.is_some() => systemd::notify("WATCHDOG=1"),
                 () = node.over() => return false,
             }
         }

@@ -7,7 +7,7 @@ use waypost::cli::{self, Starters};
 
 /// An answer from memory makes some thirty allocations, most of them a few dozen bytes.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     cli::main(std::env::args_os(), Starters { serve: app::serve, demo: app::demo })

@@ -100,3 +100,81 @@ fn wrong_usage_is_code_2_and_help_is_no_error() {
     assert_eq!(code, Some(0));
     assert!(out.contains("Examples:"), "{out}");
 }
+
+#[test]
+fn what_is_in_force_is_shown_with_where_it_comes_from() {
+    let dir = place(GOOD);
+    let (code, out, talk) = said(&waypost(&["config", "show", "-c", "waypost.toml", "--origin"], dir.path()));
+    assert_eq!((code, talk.as_str()), (Some(0), ""));
+    assert!(out.contains("plain_listen = [") && out.contains("# waypost.toml:2"), "{out}");
+    assert!(!out.contains("# default"), "{out}");
+    let words = ["config", "show", "-c", "waypost.toml", "--effective", "--origin"];
+    let (_, all, _) = said(&waypost(&words, dir.path()));
+    assert!(all.contains("drain = \"30s\"  # default"), "{all}");
+    // What is printed is a configuration that means the same.
+    let (_, plain, _) = said(&waypost(&["config", "show", "-c", "waypost.toml", "--effective"], dir.path()));
+    fs::write(dir.path().join("again.toml"), &plain).expect("a file");
+    let (code, again, talk) =
+        said(&waypost(&["config", "show", "-c", "again.toml", "--effective"], dir.path()));
+    assert_eq!((code, again), (Some(0), plain), "{talk}");
+    let broken = place("x = 1\n");
+    let (code, out, talk) = said(&waypost(&["config", "show", "-c", "waypost.toml"], broken.path()));
+    assert_eq!((code, out.as_str(), talk.contains("unknown key")), (Some(3), "", true));
+}
+
+#[test]
+fn schema_completions_and_manual_pages_come_from_the_program() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (code, out, _) = said(&waypost(&["config", "schema"], dir.path()));
+    let schema: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, schema["properties"]["server"]["type"].as_str()), (Some(0), Some("object")));
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, talk) = said(&waypost(&["completion", shell], dir.path()));
+        assert_eq!((code, out.contains("purge"), talk.as_str()), (Some(0), true, ""), "{shell}");
+    }
+    let (code, _, talk) = said(&waypost(&["completion", "cmd.exe"], dir.path()));
+    assert_eq!((code, talk.contains("bash")), (Some(2), true), "{talk}");
+    let (code, _, talk) = said(&waypost(&["man", "--dir", "pages"], dir.path()));
+    assert_eq!(code, Some(0), "{talk}");
+    for page in ["waypost.1", "waypost-purge.1", "waypost-cache-ls.1"] {
+        let text = fs::read_to_string(dir.path().join("pages").join(page)).expect("a page");
+        assert!(text.contains(".TH") && text.contains("Examples"), "{page}");
+    }
+    fs::write(dir.path().join("taken"), "").expect("a file");
+    let (code, _, talk) = said(&waypost(&["man", "--dir", "taken"], dir.path()));
+    assert_eq!((code, talk.contains("taken")), (Some(1), true), "{talk}");
+}
+
+#[test]
+fn a_node_that_is_not_there_is_code_4_and_says_what_to_do() {
+    let dir = place(GOOD);
+    for words in [
+        &["status"][..],
+        &["health"],
+        &["explain", "/x"],
+        &["purge", "/x"],
+        &["warm", "/x"],
+        &["cache", "ls"],
+        &["fills", "ls"],
+        &["tail"],
+        &["reload"],
+        &["log", "debug"],
+    ] {
+        let words: Vec<&str> = words.iter().copied().chain(["-s", "no.sock"]).collect();
+        let (code, out, talk) = said(&waypost(&words, dir.path()));
+        assert_eq!((code, out.as_str(), talk.contains("-s")), (Some(4), "", true), "{words:?}: {talk}");
+    }
+    let (code, _, talk) = said(&waypost(&["status", "-s", "no.sock", "--json"], dir.path()));
+    let told: serde_json::Value = serde_json::from_str(&talk).expect("JSON for programs");
+    assert_eq!((code, told["error"]["exit"].as_u64()), (Some(4), Some(4)));
+    for (flag, value, word) in [
+        ("--timeout", "5", "unit"),
+        ("--output", "yaml", "jsonl"),
+        ("--server", "http://node:1", "https://"),
+        ("--server", "https://node", "no port"),
+        ("--color", "maybe", "always"),
+    ] {
+        let (code, _, talk) = said(&waypost(&["status", flag, value], dir.path()));
+        assert_eq!((code, talk.contains(word)), (Some(2), true), "{flag} {value}: {talk}");
+    }
+}

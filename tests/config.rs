@@ -148,7 +148,8 @@ fn the_defaults_in_the_samples_are_the_defaults() {
         })
         .collect();
     assert_ne!(text, uncommented);
-    let (shown, warnings) = check_text("shown", &uncommented, dir.path()).expect("the defaults, written out");
+    let (shown, warnings) =
+        check_text("branch", &uncommented, dir.path()).expect("the defaults, written out");
     assert!(warnings.is_empty(), "{warnings}");
     let (left_out, _) = check_text("branch", &text, dir.path()).expect("the sample");
     assert_eq!(format!("{shown:?}"), format!("{left_out:?}"));

@@ -162,7 +162,7 @@ async fn a_hangup_does_not_end_it() {
     stage.origin.set("/o/f", Script::file(1, 1_000));
     let node = stage.site.start().await;
     node.signal(Signal::HUP);
-    eventually("it says so", async || node.said("reloading is not available")).await;
+    eventually("it says so", async || node.said("configuration reloaded")).await;
     assert_eq!(node.get("/o/f", &[]).await.status, 200);
     node.stop().await;
 }

@@ -373,6 +373,8 @@ async fn an_agent_resumes_after_the_node_was_restarted() {
         let (origin, node) = node_of(script).await;
         let plan = Plan::upstreams(&[&origin.url()]);
         check_whole(&node.get("/f", &[]).await, 5 * MIB);
+        // The tag made of the digest is there once the entry is, a moment after the last byte.
+        node.settled().await;
         let first = node.get("/f", &[("range", "bytes=0-2999999")]).await;
         let tag = first.header("etag").unwrap().to_owned();
         let node = node.stop().await.start(&plan).await;

@@ -19,7 +19,6 @@ const WORDS: &[&str] = &[
     "src/protocol/request.rs",
     "src/protocol/target.rs",
     "src/server/totals.rs",
-    "src/stage/trouble.rs",
     "src/store/space.rs",
     "src/telemetry/metrics.rs",
 ];
@@ -58,6 +57,15 @@ fn every_word_an_operator_meets_is_explained() {
         for word in words {
             assert!(told.contains(word), "`{word}` of {path} is not in README.md");
         }
+    }
+}
+
+#[test]
+fn every_trouble_of_a_catalogue_is_explained() {
+    let readme = read("README.md");
+    let told = coded(&readme);
+    for word in waypost::stage::Trouble::WORDS {
+        assert!(told.contains(word), "`{word}` is not in README.md");
     }
 }
 

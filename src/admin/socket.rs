@@ -7,24 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::{StatusSource, answer_one};
-
-/// Operators and scrapers at once; more wait in the kernel.
-const CONNECTIONS: usize = 32;
-
-/// A connection lives no longer: a stuck tool must not hold its place.
-const CONNECTION_TIME: Duration = Duration::from_secs(60);
-
-/// Bytes of a request head.
-const HEAD_BYTES: usize = 8 << 10;
+use super::Admin;
+use super::serve::{CONNECTIONS, Entrance, serve};
 
 /// After an accept that failed for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -58,11 +47,12 @@ pub struct AdminSocket {
 
 impl AdminSocket {
     /// Listens on `path`: its directory is made if missing, a socket nobody answers on is replaced, and only the
-    /// node's user may connect. Inside a tokio runtime.
+    /// node's user may connect; or everybody, where `open`: then it is for [`super::Access`] to say who is answered.
+    /// Inside a tokio runtime.
     ///
     /// # Errors
     /// As [`AdminError`] says.
-    pub fn bind(path: &Path) -> Result<Self, AdminError> {
+    pub fn bind(path: &Path, open: bool) -> Result<Self, AdminError> {
         use std::os::unix::fs::FileTypeExt as _;
         let wrap = |error| AdminError::Io { path: path.to_owned(), error };
         match std::fs::symlink_metadata(path) {
@@ -72,12 +62,12 @@ impl AdminSocket {
             Ok(_) if StdUnixStream::connect(path).is_ok() => return Err(AdminError::InUse(path.to_owned())),
             _ => {}
         }
-        let listener = bind_private(path).map_err(wrap)?;
+        let listener = bind_aside(path, if open { 0o666 } else { 0o600 }).map_err(wrap)?;
         Ok(Self { listener, path: path.to_owned() })
     }
 
     /// Answers until dropped.
-    pub async fn serve<S: StatusSource>(self, source: Arc<S>) {
+    pub async fn serve(self, admin: Admin) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         // Owns the connections: they end with this future.
         let mut connections = JoinSet::new();
@@ -91,9 +81,12 @@ impl AdminSocket {
             };
             match stream {
                 Ok((stream, _)) => {
-                    let source = Arc::clone(&source);
+                    // Somebody who has left already needs no answer.
+                    let Ok(peer) = stream.peer_cred() else { continue };
+                    let entrance = Entrance::Socket { uid: peer.uid(), gid: peer.gid() };
+                    let admin = admin.clone();
                     connections.spawn(async move {
-                        let _ = timeout(CONNECTION_TIME, serve_one(source, stream)).await;
+                        serve(admin, stream, entrance).await;
                         drop(place);
                     });
                 }
@@ -112,14 +105,14 @@ impl Drop for AdminSocket {
     }
 }
 
-/// Bound beside its place and moved there when it is closed to others: at no moment can somebody else connect.
-fn bind_private(path: &Path) -> io::Result<UnixListener> {
+/// Bound beside its place and moved there when its mode is right: at no moment can somebody else connect.
+fn bind_aside(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(directory)?;
     let aside = directory.join(format!(".waypost-{}", std::process::id()));
     let _ = std::fs::remove_file(&aside);
     let listener = UnixListener::bind(&aside)?;
-    let placed = std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o600))
+    let placed = std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(mode))
         .and_then(|()| std::fs::rename(&aside, path));
     if placed.is_err() {
         let _ = std::fs::remove_file(&aside);
@@ -127,36 +120,12 @@ fn bind_private(path: &Path) -> io::Result<UnixListener> {
     placed.map(|()| listener)
 }
 
-async fn serve_one<S: StatusSource>(source: Arc<S>, stream: UnixStream) {
-    let service = service_fn(|request| answer_one(Arc::clone(&source), request));
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(CONNECTION_TIME / 2).max_header_size(HEAD_BYTES);
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%error, "admin connection");
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::tests::quiet;
     use super::*;
-    use crate::telemetry::Exposition;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-    struct Node;
-
-    impl StatusSource for Node {
-        fn ready(&self) -> Result<(), String> {
-            Ok(())
-        }
-
-        fn metrics(&self, _: Exposition) -> String {
-            String::new()
-        }
-
-        fn status(&self) -> serde_json::Value {
-            serde_json::Value::Null
-        }
-    }
+    use tokio::net::UnixStream;
 
     #[tokio::test]
     async fn only_the_owner_may_connect_and_an_old_socket_is_no_obstacle() {
@@ -164,11 +133,11 @@ mod tests {
         let path = dir.path().join("run/admin.sock");
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let socket = AdminSocket::bind(&path).unwrap();
+        let socket = AdminSocket::bind(&path, false).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let server = tokio::spawn(socket.serve(Arc::new(Node)));
+        let server = tokio::spawn(socket.serve(quiet()));
         let mut stream = UnixStream::connect(&path).await.unwrap();
-        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).await.unwrap();
         assert!(reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.ends_with("ok\n"), "{reply}");
@@ -181,8 +150,8 @@ mod tests {
     async fn a_running_node_keeps_its_socket() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("admin.sock");
-        let _first = AdminSocket::bind(&path).unwrap();
-        assert!(matches!(AdminSocket::bind(&path), Err(AdminError::InUse(_))));
+        let _first = AdminSocket::bind(&path, false).unwrap();
+        assert!(matches!(AdminSocket::bind(&path, false), Err(AdminError::InUse(_))));
     }
 
     #[tokio::test]
@@ -190,7 +159,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("admin.sock");
         std::fs::write(&path, "precious").unwrap();
-        assert!(matches!(AdminSocket::bind(&path), Err(AdminError::NotASocket(_))));
+        assert!(matches!(AdminSocket::bind(&path, false), Err(AdminError::NotASocket(_))));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     }
 }

@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::catalogue;
+use super::catalogue::{self, Watched};
 use super::events::SupplyEvents;
+use super::systemd;
+use crate::admin::{Access, Identity, Role, Token};
 use crate::base::clock::{Clock, Timestamp};
 use crate::config::{
-    AccessFormat, CheckedConfig, QueryMode, RepositoryConfig, Source, TlsFiles, UpstreamsConfig,
+    AccessFormat, AdminConfig, AdminRole, CheckedConfig, QueryMode, RepositoryConfig, Source, TlsFiles,
+    UpstreamsConfig,
 };
 use crate::fill::{self, Fills, Origin, Supply};
 use crate::proxy::directory::Directory;
 use crate::proxy::{self, Kind, Parts, Plane, Repository, Routes};
 use crate::repository::rules::{Rule, Rules};
 use crate::server::{self, Bound, Listener, Tls};
-use crate::stage::Catalogues;
 use crate::store::{self, Store};
 use crate::telemetry::{self, AccessLog, Metrics};
 use crate::upstream::{self, Sources, Trust, Upstream};
@@ -34,57 +36,96 @@ pub(super) struct Built {
     pub(super) bound: Bound,
     pub(super) store: Store,
     pub(super) fills: Fills,
-    pub(super) sources: Vec<(String, Sources)>,
-    pub(super) catalogues: Vec<(String, Arc<Catalogues>)>,
+    pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) access: Option<AccessLog>,
+    pub(super) access: AccessLog,
+    /// What agents are shown, for a reload to change.
+    pub(super) tls: Option<Tls>,
+    pub(super) parts: RepositoryParts,
+    pub(super) made: Vec<Made>,
+}
+
+/// What every repository is made of.
+#[derive(Clone)]
+pub(super) struct RepositoryParts {
+    pub(super) store: Store,
+    pub(super) fills: Fills,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// A repository as it is served, with what it was made from.
+#[derive(Clone)]
+pub(super) struct Made {
+    pub(super) config: RepositoryConfig,
+    pub(super) repository: Arc<Repository>,
+    pub(super) sources: Option<Sources>,
+    pub(super) catalogues: Option<Arc<Watched>>,
 }
 
 pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Built> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     // The sockets first: a port that is taken is said before anything on disk is touched.
-    let bound = bind(config, &clock, &metrics)?;
+    let tls = config
+        .server
+        .tls
+        .as_ref()
+        .filter(|_| !config.server.listen.is_empty())
+        .map(|files| read_tls(files, &clock, &metrics))
+        .transpose()?;
+    let bound = bind(config, tls.as_ref())?;
     let store = open_store(config, &clock)?;
     let fills = Fills::new(fill_options(config), store.clone(), clock.clone());
     let access = open_access_log(config)?;
-    let mut sources = Vec::new();
-    let mut repositories = Vec::new();
-    let mut all_catalogues = Vec::new();
-    for repository in &config.repositories {
-        let kind = match &repository.source {
-            Source::Directory(path) => open_directory(path, repository, &clock)?,
-            Source::Upstreams(upstreams) => {
-                let from = build_sources(config, repository, upstreams, &clock)?;
-                sources.push((repository.name.clone(), from.clone()));
-                let supply = Arc::new(build_supply(config, (repository, upstreams), from, &metrics)?);
-                let origin = Arc::new(Origin { store: store.clone(), fills: fills.clone(), supply });
-                let catalogues =
-                    catalogue::build_catalogues(config, (repository, upstreams), &origin, &metrics, &clock)?;
-                if let Some(it) = &catalogues {
-                    all_catalogues.push((repository.name.clone(), Arc::clone(it)));
-                }
-                Kind::Upstreams { origin, catalogues }
-            }
-        };
-        repositories.push(Arc::new(build_repository(repository, kind, &metrics)));
-    }
+    let parts = RepositoryParts {
+        store: store.clone(),
+        fills: fills.clone(),
+        clock: clock.clone(),
+        metrics: Arc::clone(&metrics),
+    };
+    let made = config.repositories.iter().map(|repository| make_repository(config, repository, &parts));
+    let made = made.collect::<anyhow::Result<Vec<_>>>()?;
+    let routes = Routes::new(made.iter().map(|made| Arc::clone(&made.repository)).collect());
     let options = proxy::Options {
         node: config.server.node.clone(),
         names: config.server.names.clone(),
         waiting: config.limits.queue,
     };
-    let parts = Parts {
+    let for_plane = Parts {
         store: store.clone(),
         fills: fills.clone(),
-        clock,
+        clock: clock.clone(),
         metrics: Arc::clone(&metrics),
-        access: access.clone(),
+        access: Some(access.clone()),
     };
-    let plane = Arc::new(Plane::new(options, Routes::new(repositories), parts));
-    Ok(Built { plane, bound, store, fills, sources, catalogues: all_catalogues, metrics, access })
+    let plane = Arc::new(Plane::new(options, routes, for_plane));
+    Ok(Built { plane, bound, store, fills, clock, metrics, access, tls, parts, made })
 }
 
-fn bind(config: &CheckedConfig, clock: &Clock, metrics: &Metrics) -> anyhow::Result<Bound> {
+/// One repository, with its upstreams or its directory.
+pub(super) fn make_repository(
+    config: &CheckedConfig,
+    repository: &RepositoryConfig,
+    parts: &RepositoryParts,
+) -> anyhow::Result<Made> {
+    let RepositoryParts { store, fills, clock, metrics } = parts;
+    let (kind, sources, catalogues) = match &repository.source {
+        Source::Directory(path) => (open_directory(path, repository, clock)?, None, None),
+        Source::Upstreams(upstreams) => {
+            let from = build_sources(config, repository, upstreams, clock)?;
+            let supply = Arc::new(build_supply(config, (repository, upstreams), from.clone(), metrics)?);
+            let origin = Arc::new(Origin { store: store.clone(), fills: fills.clone(), supply });
+            let catalogues = catalogue::build(config, (repository, upstreams), &origin, metrics, clock)?;
+            let watched = catalogues.clone();
+            (Kind::Upstreams { origin, catalogues }, Some(from), watched)
+        }
+    };
+    let made = Arc::new(build_repository(repository, kind, metrics));
+    let catalogues = catalogues.map(|it| Arc::new(Watched::begin(it)));
+    Ok(Made { config: repository.clone(), repository: made, sources, catalogues })
+}
+
+fn bind(config: &CheckedConfig, tls: Option<&Tls>) -> anyhow::Result<Bound> {
     let limits = &config.limits;
     let options = server::Options {
         connections: limits.connections,
@@ -97,10 +138,9 @@ fn bind(config: &CheckedConfig, clock: &Clock, metrics: &Metrics) -> anyhow::Res
         drain: config.server.drain,
         ..server::Options::default()
     };
-    let tls = config.server.tls.as_ref().map(|files| read_tls(files, clock, metrics)).transpose()?;
     let secure = config.server.listen.iter().map(|address| Listener {
         address: *address,
-        tls: tls.clone(),
+        tls: tls.cloned(),
         name: LISTENERS[0],
     });
     let plain = config.server.plain_listen.iter().map(|address| Listener {
@@ -108,10 +148,10 @@ fn bind(config: &CheckedConfig, clock: &Clock, metrics: &Metrics) -> anyhow::Res
         tls: None,
         name: LISTENERS[1],
     });
-    Ok(server::bind(secure.chain(plain).collect(), options)?)
+    Ok(server::bind_with(secure.chain(plain).collect(), options, systemd::inherited())?)
 }
 
-fn read_tls(files: &TlsFiles, clock: &Clock, metrics: &Metrics) -> anyhow::Result<Tls> {
+pub(super) fn read_tls(files: &TlsFiles, clock: &Clock, metrics: &Metrics) -> anyhow::Result<Tls> {
     let (cert, key) = read_identity(files)?;
     let tls = Tls::from_pem(&cert, &key)
         .with_context(|| format!("cannot use the certificate {}", files.cert.display()))?;
@@ -133,7 +173,7 @@ fn warn_of_expiry(file: &Path, expiry: Timestamp, now: Timestamp) {
     }
 }
 
-fn read_identity(files: &TlsFiles) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+pub(super) fn read_identity(files: &TlsFiles) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
     let cert = read(&files.cert)?;
     let key = files.key.read().context("cannot read the private key")?;
     Ok((cert, key))
@@ -164,14 +204,36 @@ fn fill_options(config: &CheckedConfig) -> fill::Options {
     }
 }
 
-fn open_access_log(config: &CheckedConfig) -> anyhow::Result<Option<AccessLog>> {
-    let Some(path) = &config.log.access else { return Ok(None) };
+fn open_access_log(config: &CheckedConfig) -> anyhow::Result<AccessLog> {
+    let Some(path) = &config.log.access else { return Ok(AccessLog::nowhere()) };
     let format = match config.log.access_format {
         AccessFormat::Json => telemetry::AccessFormat::Json,
         AccessFormat::Combined => telemetry::AccessFormat::Combined,
     };
     let log = AccessLog::open(path, format).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Some(log))
+    Ok(log)
+}
+
+/// Who may come in by the admin API.
+pub(super) fn read_access(config: &AdminConfig) -> anyhow::Result<Access> {
+    let mut tokens = Vec::new();
+    for token in &config.tokens {
+        let role = match token.role {
+            AdminRole::Viewer => Role::Viewer,
+            AdminRole::Operator => Role::Operator,
+        };
+        let secret = token.secret.read().with_context(|| format!("the token {} of [admin]", token.name))?;
+        tokens.push(Token::new(token.name.clone(), role, &secret));
+    }
+    Ok(Access { tokens, operators: config.operators.clone(), viewers: config.viewers.clone() })
+}
+
+/// What the admin listener shows and trusts; `None` where there is none.
+pub(super) fn read_admin_identity(config: &AdminConfig) -> anyhow::Result<Option<Identity>> {
+    let (Some(_), Some(files)) = (config.listen, &config.tls) else { return Ok(None) };
+    let (cert, key) = read_identity(files)?;
+    let client_ca = config.client_ca.as_deref().map(read).transpose()?;
+    Ok(Some(Identity { cert, key, client_ca }))
 }
 
 /// The administrator's rules, and behind them those of the preset.

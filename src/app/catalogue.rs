@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::task::JoinHandle;
 
 use super::build::own_rules;
 use super::events::CatalogueEvents;
@@ -25,8 +26,29 @@ pub(super) fn preset_of(repository: &RepositoryConfig) -> Option<&'static dyn pr
     watched.then(|| preset::preset_named(repository.preset.as_str())).flatten()
 }
 
+/// Catalogues that are looked after until this is dropped.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) catalogues: Arc<Catalogues>,
+    task: JoinHandle<()>,
+}
+
+impl Watched {
+    /// Looks after `catalogues` from now on. Inside a tokio runtime.
+    pub(super) fn begin(catalogues: Arc<Catalogues>) -> Self {
+        let task = tokio::spawn(Arc::clone(&catalogues).run());
+        Self { catalogues, task }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// The catalogues of a repository, where its kind has some.
-pub(super) fn build_catalogues(
+pub(super) fn build(
     config: &CheckedConfig,
     (repository, upstreams): (&RepositoryConfig, &UpstreamsConfig),
     origin: &Arc<Origin>,

@@ -1,18 +1,18 @@
 //! What the node tells its operators, gathered from its parts when somebody asks.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::build::Built;
-use crate::admin::StatusSource;
 use crate::base::clock::Clock;
 use crate::fill::Fills;
 use crate::server::{Cut, Phase, Rejected, Totals};
 use crate::stage::{Catalogues, ScopeStatus};
 use crate::store::Store;
-use crate::telemetry::{AccessLog, Exposition, Metrics};
+use crate::telemetry::{AccessLog, CacheResult, Exposition, Metrics};
 use crate::upstream::{Sources, State};
 
 /// The node as the admin socket sees it.
@@ -20,10 +20,9 @@ pub(super) struct NodeStatus {
     metrics: Arc<Metrics>,
     store: Store,
     fills: Fills,
-    sources: Vec<(String, Sources)>,
-    catalogues: Vec<(String, Arc<Catalogues>)>,
     server: Arc<Totals>,
     phase: watch::Receiver<Phase>,
+    began: Instant,
 }
 
 impl NodeStatus {
@@ -37,18 +36,11 @@ impl NodeStatus {
             built.access.clone(),
         );
         let metrics = Arc::clone(&built.metrics);
-        Self {
-            metrics,
-            store,
-            fills,
-            sources: built.sources.clone(),
-            catalogues: built.catalogues.clone(),
-            server,
-            phase,
-        }
+        Self { metrics, store, fills, server, phase, began: Instant::now() }
     }
 
-    fn catalogues(&self) -> Vec<serde_json::Value> {
+    /// Each catalogue of each repository: what is shown, how old it is, and what keeps a newer one back.
+    fn catalogues(all: &[(String, Arc<Catalogues>)]) -> Vec<serde_json::Value> {
         let rows = |(repository, catalogues): &(String, Arc<Catalogues>)| {
             let row = |status: ScopeStatus| {
                 let generation = status.generation.as_ref();
@@ -73,10 +65,10 @@ impl NodeStatus {
             };
             catalogues.status().into_iter().map(row).collect::<Vec<_>>()
         };
-        self.catalogues.iter().flat_map(rows).collect()
+        all.iter().flat_map(rows).collect()
     }
 
-    fn upstreams(&self) -> Vec<serde_json::Value> {
+    fn upstreams(sources: &[(String, Sources)]) -> Vec<serde_json::Value> {
         let now = Clock::system().now();
         let each = |(repository, sources): &(String, Sources)| {
             let row = |upstream: &Arc<crate::upstream::Upstream>| {
@@ -91,7 +83,7 @@ impl NodeStatus {
             };
             sources.all().iter().map(row).collect::<Vec<_>>()
         };
-        self.sources.iter().flat_map(each).collect()
+        sources.iter().flat_map(each).collect()
     }
 }
 
@@ -100,7 +92,7 @@ fn copy_on_reading(
     metrics: &Metrics,
     (store, fills): (Store, Fills),
     server: Arc<Totals>,
-    access: Option<AccessLog>,
+    access: AccessLog,
 ) {
     metrics.before_reading(move |metrics| {
         let totals = store.totals();
@@ -124,23 +116,15 @@ fn copy_on_reading(
         for why in Cut::ALL {
             metrics.connections_rejected.of(why.as_str()).copy(server.cut(why));
         }
-        if let Some(access) = &access {
-            metrics.access_log_dropped.copy(access.dropped());
-        }
+        metrics.access_log_dropped.copy(access.dropped());
     });
 }
 
-impl StatusSource for NodeStatus {
-    fn ready(&self) -> Result<(), String> {
-        match *self.phase.borrow() {
-            Phase::Run => Ok(()),
-            Phase::Drain | Phase::Stop => Err("draining".to_owned()),
-        }
-    }
-
-    fn metrics(&self, exposition: Exposition) -> String {
+impl NodeStatus {
+    /// All metrics as text.
+    pub(super) fn metrics(&self, exposition: Exposition, sources: &[(String, Sources)]) -> String {
         let now = Clock::system().now();
-        for (_, sources) in &self.sources {
+        for (_, sources) in sources {
             for upstream in sources.all() {
                 let up = matches!(upstream.health().state(now), State::Up);
                 self.metrics.upstream(upstream.name()).up(up);
@@ -149,16 +133,44 @@ impl StatusSource for NodeStatus {
         self.metrics.render(exposition)
     }
 
-    fn status(&self) -> serde_json::Value {
+    /// Sums since the start: requests and body bytes by result, over all repositories that have upstreams, and what
+    /// came from those.
+    fn traffic(&self, sources: &[(String, Sources)]) -> serde_json::Value {
+        let mut requests = serde_json::Map::new();
+        let mut bytes = serde_json::Map::new();
+        for result in CacheResult::ALL {
+            let answered = sources.iter().map(|(name, _)| self.metrics.answered(name, result));
+            let (many, size) = answered.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+            requests.insert(result.as_str().to_owned(), many.into());
+            bytes.insert(result.as_str().to_owned(), size.into());
+        }
+        let names: std::collections::BTreeSet<&str> =
+            sources.iter().flat_map(|(_, sources)| sources.all()).map(|upstream| upstream.name()).collect();
+        let received: u64 = names.into_iter().map(|name| self.metrics.received_from(name)).sum();
+        json!({ "requests": requests, "bytes": bytes, "upstream_bytes": received })
+    }
+
+    /// Fetches that run.
+    pub(super) fn fills(&self) -> Vec<serde_json::Value> {
+        let row = |(key, arrived, length, readers): (crate::cache::Key, u64, Option<u64>, usize)| json!({ "key": key.as_str(), "bytes": arrived, "length": length, "readers": readers });
+        self.fills.list().into_iter().map(row).collect()
+    }
+
+    /// What the node is doing.
+    pub(super) fn status(
+        &self,
+        sources: &[(String, Sources)],
+        catalogues: &[(String, Arc<Catalogues>)],
+    ) -> serde_json::Value {
         let totals = self.store.totals();
-        let fills = self.fills.list().into_iter().map(|(key, arrived, length, readers)| {
-            json!({ "key": key.as_str(), "bytes": arrived, "length": length, "readers": readers })
-        });
+        let failures = totals.integrity_failures;
         json!({
             "schema": 1,
             "version": env!("CARGO_PKG_VERSION"),
             "phase": format!("{:?}", *self.phase.borrow()).to_lowercase(),
+            "seconds": self.began.elapsed().as_secs(),
             "connections": self.server.open(),
+            "traffic": self.traffic(sources),
             "cache": {
                 "entries": totals.entries,
                 "partials": totals.partials,
@@ -167,10 +179,11 @@ impl StatusSource for NodeStatus {
                 "reserved_bytes": totals.reserved,
                 "memory_bytes": totals.memory_bytes,
                 "degraded": totals.degraded,
+                "integrity_failures": failures.read + failures.scrub + failures.reported,
             },
-            "fills": fills.collect::<Vec<_>>(),
-            "upstreams": self.upstreams(),
-            "catalogues": self.catalogues(),
+            "fills": self.fills(),
+            "upstreams": Self::upstreams(sources),
+            "catalogues": Self::catalogues(catalogues),
         })
     }
 }

@@ -133,3 +133,12 @@ pub const DELTAS: u64 = 64;
 
 /// KiB that unpacking one catalogue may use: `xz -9` wants 65 MiB, and nobody publishes with more.
 pub const UNPACK_MEMORY_KIB: u32 = 96 << 10;
+
+/// Bytes of a question to the admin API: 10,000 patterns of a purge fit.
+pub const ADMIN_BODY_BYTES: usize = 1 << 20;
+
+/// Patterns of one purge, pin or warm-up: the list of a large release fits.
+pub const PATTERNS: usize = 10_000;
+
+/// Purges whose entries are not swept yet. Each is matched against every look-up meanwhile.
+pub const PURGES: usize = 64;

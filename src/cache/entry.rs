@@ -143,6 +143,14 @@ impl Entry {
         Self { key, pinned, ..self.with_head(self.head.clone()) }
     }
 
+    /// The same entry, stale or pinned as said.
+    #[must_use]
+    pub fn marked(&self, stale: bool, pinned: bool) -> Self {
+        let mut entry = self.with_head(self.head.clone());
+        (entry.stale, entry.pinned) = (stale, pinned);
+        entry
+    }
+
     /// Length in bytes of block `index`.
     pub fn block_len(&self, index: usize) -> usize {
         let start = BLOCK_BYTES.saturating_mul(index as u64);

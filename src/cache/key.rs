@@ -55,6 +55,17 @@ impl Key {
         Self(format!("{}\ncontent={word}", self.0).into())
     }
 
+    /// The canonical path in the text of a key, without query and variant.
+    pub fn path_in(text: &str) -> &str {
+        let path = text.split_once(':').map_or(text, |(_, rest)| rest);
+        path.split(['?', '\n']).next().unwrap_or_default()
+    }
+
+    /// The repository's name in the text of a key.
+    pub fn repository_in(text: &str) -> &str {
+        text.split_once(':').map_or("", |(name, _)| name)
+    }
+
     /// The key as text, as it stands in the index.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -3,6 +3,7 @@
 mod entry;
 mod key;
 mod prepared;
+pub mod purge;
 mod reason;
 mod record;
 pub mod verdict;

@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::operate_args::{
+    CacheCommand, ExplainArgs, FillsCommand, HealthArgs, LogArgs, Output, PurgeArgs, ReloadArgs, StatusArgs,
+    TailArgs, WarmArgs, duration,
+};
 use crate::base::size::{parse_rate, parse_size};
 
 /// The whole command line.
@@ -43,6 +47,42 @@ pub struct GlobalArgs {
         default_value = "/etc/waypost/waypost.toml"
     )]
     pub config: PathBuf,
+    /// The node to talk to: a Unix socket's path or https://HOST:PORT [default: [admin] socket of the configuration]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "ENDPOINT",
+        env = "WAYPOST_SERVER",
+        hide_env_values = true
+    )]
+    pub server: Option<String>,
+    /// File with the bearer token for https
+    #[arg(long, global = true, value_name = "FILE", env = "WAYPOST_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// PEM file with the authority of the node's certificate for https [default: the system's]
+    #[arg(long, global = true, value_name = "FILE", env = "WAYPOST_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// How to print answers
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "WAYPOST_OUTPUT",
+        value_enum,
+        default_value = "table"
+    )]
+    pub output: Output,
+    /// Short for --output json
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// How long to wait for the node
+    #[arg(long, global = true, value_name = "DURATION", env = "WAYPOST_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub timeout: std::time::Duration,
+    /// Never ask; what would have to be asked fails
+    #[arg(long, global = true, env = "WAYPOST_NO_INPUT", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_input: bool,
     /// Say more; twice says everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
@@ -59,6 +99,18 @@ pub struct GlobalArgs {
         default_value = "auto"
     )]
     pub color: Color,
+}
+
+impl GlobalArgs {
+    /// How answers are printed.
+    pub fn format(&self) -> Output {
+        if self.json { Output::Json } else { self.output }
+    }
+
+    /// Whether answers are for programs.
+    pub fn wants_json(&self) -> bool {
+        matches!(self.format(), Output::Json | Output::Jsonl)
+    }
 }
 
 /// When output has colours.
@@ -79,9 +131,57 @@ pub enum Command {
     Demo(DemoArgs),
     /// Run a node
     Serve(ServeArgs),
-    /// Check a configuration, or begin one
+    /// Check a configuration, show it, or begin one
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Have the node read its configuration again
+    Reload(ReloadArgs),
+    /// Show on one screen how the node is
+    Status(StatusArgs),
+    /// Tell by the exit code whether the node is healthy
+    Health(HealthArgs),
+    /// Fetch files ahead of their first agent
+    Warm(WarmArgs),
+    /// Make stored files go, or stale
+    Purge(PurgeArgs),
+    /// Say why a URL is answered as it is
+    Explain(ExplainArgs),
+    /// Look at what is stored and care for it
+    #[command(subcommand)]
+    Cache(CacheCommand),
+    /// Fetches that run
+    #[command(subcommand)]
+    Fills(FillsCommand),
+    /// Follow requests as they end
+    Tail(TailArgs),
+    /// Log more or less from now on
+    Log(LogArgs),
+    /// Print completions for a shell
+    Completion(CompletionArgs),
+    /// Write manual pages
+    Man(ManArgs),
+}
+
+/// `waypost completion`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                        waypost completion bash > /usr/share/bash-completion/completions/waypost\n  \
+                        waypost completion zsh")]
+pub struct CompletionArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// `waypost man`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                        waypost man --dir man1\n  \
+                        waypost man --dir /usr/local/share/man/man1")]
+pub struct ManArgs {
+    /// The directory, made if it is missing
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
 }
 
 /// `waypost serve`
@@ -103,6 +203,13 @@ pub struct ServeArgs {
 pub enum ConfigCommand {
     /// Check a file and print all problems in one run
     Check(ConfigCheckArgs),
+    /// Print what is in force: the file, and the defaults with it
+    Show(ConfigShowArgs),
+    /// Print a JSON schema of the file
+    #[command(after_help = "Examples:\n  \
+                            waypost config schema\n  \
+                            waypost config schema > waypost.schema.json")]
+    Schema,
     /// Print a commented configuration to begin with
     Init(ConfigInitArgs),
 }
@@ -116,12 +223,23 @@ pub struct ConfigCheckArgs {
     /// The file, instead of the one of --config
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Print the findings as JSON on stdout
-    #[arg(long)]
-    pub json: bool,
     /// Fail on warnings too
     #[arg(long)]
     pub deny_warnings: bool,
+}
+
+/// `waypost config show`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                        waypost config show\n  \
+                        waypost config show --effective --origin")]
+pub struct ConfigShowArgs {
+    /// Every key, with its default where the file says nothing
+    #[arg(long)]
+    pub effective: bool,
+    /// Say where each value comes from
+    #[arg(long)]
+    pub origin: bool,
 }
 
 /// `waypost config init`

@@ -1,24 +1,22 @@
 //! `waypost config check`: all problems of a file in one run.
 
-use std::path::Path;
-
-use super::args::ConfigCheckArgs;
+use super::args::{ConfigCheckArgs, GlobalArgs};
 use super::exit::Exit;
 use super::talk;
 use crate::config::{self, Diagnostics};
 
-/// Checks the file of `args`, or else `default`.
-pub(super) fn run(args: &ConfigCheckArgs, default: &Path, quiet: bool) -> anyhow::Result<Exit> {
-    let path = args.file.as_deref().unwrap_or(default);
+/// Checks the file of `args`, or else that of `--config`.
+pub(super) fn run(args: &ConfigCheckArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    let path = args.file.as_deref().unwrap_or(&global.config);
     let (valid, found) = match config::load(path) {
         Ok((_, warnings)) => (!args.deny_warnings || warnings.is_empty(), warnings),
         Err(found) => (false, found),
     };
-    if args.json {
+    if global.wants_json() {
         talk::data(&json(valid, &found)?)?;
     } else {
         talk::show(&found);
-        if valid && !quiet {
+        if valid && !global.quiet {
             talk::data(&format!("{}: configuration is valid\n", path.display()))?;
         }
     }

@@ -1,11 +1,22 @@
 //! The command line: one file a subcommand, no logic beyond talking and printing. stdout is data, stderr is talk.
 
 mod args;
+mod bars;
+mod cache;
+mod client;
 mod config_check;
 mod config_init;
+mod config_show;
 mod exit;
+mod generate;
+mod operate_args;
+mod print;
+mod purge;
+mod reload;
 mod serve;
+mod status;
 mod talk;
+mod warm;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -13,11 +24,16 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub use args::{
-    Cli, Color, Command, ConfigCheckArgs, ConfigCommand, ConfigInitArgs, DemoArgs, GlobalArgs, Role,
-    ServeArgs,
+    Cli, Color, Command, CompletionArgs, ConfigCheckArgs, ConfigCommand, ConfigInitArgs, ConfigShowArgs,
+    DemoArgs, GlobalArgs, ManArgs, Role, ServeArgs,
 };
 pub use config_init::sample;
-pub use exit::Exit;
+pub use exit::{Exit, Failure};
+pub use operate_args::{
+    CacheCommand, CacheGcArgs, CacheLsArgs, CachePinArgs, CacheShowArgs, CacheVerifyArgs, ExplainArgs,
+    FillsCancelArgs, FillsCommand, FillsLsArgs, HealthArgs, LogArgs, Output, PurgeArgs, ReloadArgs,
+    StatusArgs, TailArgs, WarmArgs,
+};
 
 use crate::config::CheckedConfig;
 
@@ -46,18 +62,76 @@ pub fn main(words: impl IntoIterator<Item = impl Into<OsString> + Clone>, starte
 /// Does what `cli` says. An error is told with its causes on stderr.
 pub fn run(cli: Cli, starters: Starters) -> ExitCode {
     talk::choose_color(cli.global.color);
-    let ended = match cli.command {
-        Command::Demo(args) => (starters.demo)(args),
-        Command::Serve(args) => serve::run(&args, &cli.global, starters),
-        Command::Config(ConfigCommand::Check(args)) => {
-            config_check::run(&args, &cli.global.config, cli.global.quiet).map(ExitCode::from)
-        }
-        Command::Config(ConfigCommand::Init(args)) => config_init::run(args.role).map(ExitCode::from),
+    let global = &cli.global;
+    let ended = match &cli.command {
+        Command::Demo(args) => (starters.demo)(args.clone()),
+        Command::Serve(args) => serve::run(args, global, starters),
+        Command::Config(command) => configure(command, global).map(ExitCode::from),
+        Command::Completion(args) => generate::completion(args.shell).map(ExitCode::from),
+        Command::Man(args) => generate::man(&args.dir).map(ExitCode::from),
+        command => operate(command, global).map(ExitCode::from),
     };
-    ended.unwrap_or_else(|error| {
-        talk::say(&format!("waypost: {error:#}"));
-        Exit::Failed.into()
+    ended.unwrap_or_else(|error| told(&error, global.wants_json()))
+}
+
+fn configure(command: &ConfigCommand, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    match command {
+        ConfigCommand::Check(args) => config_check::run(args, global),
+        ConfigCommand::Show(args) => config_show::show(args, global),
+        ConfigCommand::Schema => config_show::schema(),
+        ConfigCommand::Init(args) => config_init::run(args.role),
+    }
+}
+
+/// What is asked of a node that runs.
+fn operate(command: &Command, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Reload(args) => reload::run(args, global).await,
+            Command::Status(args) => status::status(args, global).await,
+            Command::Health(args) => status::health(args, global).await,
+            Command::Warm(args) => warm::run(args, global).await,
+            Command::Purge(args) => purge::run(args, global).await,
+            Command::Explain(args) => cache::explain(&args.url, global).await,
+            Command::Cache(command) => cache::run(command, global).await,
+            Command::Fills(FillsCommand::Ls(args)) => status::fills(args, global).await,
+            Command::Fills(FillsCommand::Cancel(args)) => status::cancel(args, global).await,
+            Command::Tail(args) => status::tail(args, global).await,
+            Command::Log(args) => reload::log(args, global).await,
+            Command::Demo(_)
+            | Command::Serve(_)
+            | Command::Config(_)
+            | Command::Completion(_)
+            | Command::Man(_) => Ok(Exit::Done),
+        }
     })
+}
+
+/// Tells an error on stderr, and finds its exit code.
+fn told(error: &anyhow::Error, json: bool) -> ExitCode {
+    // Whoever read our data has had enough of it: `waypost tail | head`.
+    if error.downcast_ref::<std::io::Error>().is_some_and(|it| it.kind() == std::io::ErrorKind::BrokenPipe) {
+        return Exit::Done.into();
+    }
+    let Some(failure) = error.downcast_ref::<Failure>() else {
+        talk::say(&format!("waypost: {error:#}"));
+        return Exit::Failed.into();
+    };
+    let Failure { exit, message, help } = failure;
+    if json {
+        let code = *exit as u8;
+        talk::say(
+            &serde_json::json!({ "schema": 1, "error": { "exit": code, "message": message, "help": help } })
+                .to_string(),
+        );
+    } else {
+        talk::say(&format!("waypost: {}", message.trim_end()));
+        if !help.is_empty() {
+            talk::say(&format!("  {help}"));
+        }
+    }
+    (*exit).into()
 }
 
 #[cfg(test)]

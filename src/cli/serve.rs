@@ -10,8 +10,8 @@ use crate::config::{self, LogLevel};
 /// Loads the configuration and hands it to the application.
 pub(super) fn run(args: &ServeArgs, global: &GlobalArgs, starters: Starters) -> anyhow::Result<ExitCode> {
     if args.check {
-        let check = ConfigCheckArgs { file: None, json: false, deny_warnings: false };
-        return config_check::run(&check, &global.config, global.quiet).map(ExitCode::from);
+        let check = ConfigCheckArgs { file: None, deny_warnings: false };
+        return config_check::run(&check, global).map(ExitCode::from);
     }
     let (mut config, warnings) = match config::load(&global.config) {
         Ok(loaded) => loaded,
@@ -24,6 +24,7 @@ pub(super) fn run(args: &ServeArgs, global: &GlobalArgs, starters: Starters) -> 
         talk::show(&warnings);
     }
     config.log.level = level(config.log.level, global);
+    config.log.level_by_flag = global.quiet || global.verbose > 0;
     (starters.serve)(config)
 }
 

@@ -65,26 +65,20 @@ fn stop_after(section: &Section<'_>) -> Option<Duration> {
 
 /// A word, or a list of globs.
 fn prepare(section: &Section<'_>) -> PrepareConfig {
-    const WORDS: [(&str, fn() -> PrepareConfig); 4] = [
-        ("none", || PrepareConfig::Nothing),
-        ("deltas", || PrepareConfig::Deltas),
-        ("used", || PrepareConfig::Used),
-        ("all", || PrepareConfig::All),
-    ];
     let given: Vec<At<&str>> = section.texts("prepare");
     if given.len() > NAMES {
         super::node::too_many(section, "prepare", NAMES);
     }
     if let [one] = given.as_slice()
-        && let Some((_, make)) = WORDS.iter().find(|(word, _)| *word == one.value)
+        && let Some(meant) = word(one.value)
     {
-        return make();
+        return meant;
     }
     if given.is_empty() {
         return PrepareConfig::Used;
     }
     for one in &given {
-        if WORDS.iter().any(|(word, _)| *word == one.value) {
+        if word(one.value).is_some() {
             let message =
                 format!("`prepare` is one word or a list of globs, not `{}` among others", one.value);
             section.cx.report(Diagnostic::error(Code::BadValue, one.span.clone(), message));
@@ -99,4 +93,14 @@ fn prepare(section: &Section<'_>) -> PrepareConfig {
         }
     }
     PrepareConfig::Matching(given.iter().map(|one| one.value.to_owned()).collect())
+}
+
+fn word(text: &str) -> Option<PrepareConfig> {
+    Some(match text {
+        "none" => PrepareConfig::Nothing,
+        "deltas" => PrepareConfig::Deltas,
+        "used" => PrepareConfig::Used,
+        "all" => PrepareConfig::All,
+        _ => return None,
+    })
 }

@@ -11,10 +11,12 @@ use super::Secret;
 /// A configuration without errors. Files it names existed and could be read when it was checked.
 #[derive(Clone, Debug)]
 pub struct CheckedConfig {
+    /// The file it came from, absolute: where a reload looks again.
+    pub file: PathBuf,
     /// `[server]`
     pub server: ServerConfig,
-    /// `[admin] socket`: where the operator's Unix socket is made, if one is wanted.
-    pub admin_socket: Option<PathBuf>,
+    /// `[admin]`
+    pub admin: AdminConfig,
     /// `[cache]`
     pub cache: CacheConfig,
     /// `[limits]`
@@ -32,7 +34,7 @@ pub struct CheckedConfig {
 pub(super) struct Proof;
 
 /// `[server]`: what agents talk to. At least one of the two lists of addresses is not empty.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
     /// HTTPS addresses. Port 0 lets the kernel choose.
     pub listen: Vec<SocketAddr>,
@@ -50,8 +52,47 @@ pub struct ServerConfig {
     pub workers: usize,
 }
 
+/// `[admin]`: the operator's ways in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Where the Unix socket is made, if one is wanted.
+    pub socket: Option<PathBuf>,
+    /// A group, by name or number, whose members are operators on the socket.
+    pub operators: Option<String>,
+    /// A group, by name or number, whose members are viewers on the socket.
+    pub viewers: Option<String>,
+    /// The address for TLS, if one is wanted. Then `tls` is there, and tokens or a client CA.
+    pub listen: Option<SocketAddr>,
+    /// What it shows: its own certificate, or that of `[server]`.
+    pub tls: Option<TlsFiles>,
+    /// A PEM file with the authority of operators' certificates.
+    pub client_ca: Option<PathBuf>,
+    /// Bearer tokens.
+    pub tokens: Vec<TokenConfig>,
+}
+
+/// A bearer token of `[admin]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenConfig {
+    /// How the log names who has it.
+    pub name: String,
+    /// What it is good for.
+    pub role: AdminRole,
+    /// Where its value is.
+    pub secret: Secret,
+}
+
+/// What somebody may do with the admin API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminRole {
+    /// Look.
+    Viewer,
+    /// Look and change.
+    Operator,
+}
+
 /// A certificate and its private key, both PEM.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The chain, leaf first.
     pub cert: PathBuf,
@@ -60,7 +101,7 @@ pub struct TlsFiles {
 }
 
 /// `[cache]`: what may be kept, where. All sizes in bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheConfig {
     /// The directory of blocks and index; made at start when it is missing.
     pub dir: PathBuf,
@@ -77,7 +118,7 @@ pub struct CacheConfig {
 }
 
 /// `[limits]`: bounds of the data plane that an administrator may turn.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections in total.
     pub connections: usize,
@@ -104,7 +145,7 @@ pub struct Limits {
 }
 
 /// One `[[repository]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepositoryConfig {
     /// Its name in metrics, logs and commands: `[a-z0-9-]{1,40}`.
     pub name: String,
@@ -149,7 +190,7 @@ impl Preset {
 }
 
 /// Where a repository's files come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// This node is the master: files of this directory.
     Directory(PathBuf),
@@ -158,7 +199,7 @@ pub enum Source {
 }
 
 /// How a repository is fetched.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamsConfig {
     /// The sources, sorted by priority (lowest first, else as in the file); at least one.
     pub sources: Vec<UpstreamConfig>,
@@ -262,6 +303,8 @@ pub struct RuleConfig {
 pub struct LogConfig {
     /// What is logged to stderr.
     pub level: LogLevel,
+    /// Whether `level` was said on the command line and wins over the file; the check never sets this.
+    pub level_by_flag: bool,
     /// How it is written.
     pub format: LogFormat,
     /// The access log's file; `None` writes none.

@@ -71,12 +71,17 @@ fn check_private_key(cx: &Context<'_>, secret: &At<Secret>) {
 
 fn warn_when_public(cx: &Context<'_>, secret: &At<Secret>) {
     if let Secret::File(path) = &secret.value
-        && fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
+        && is_public(path)
     {
         let message = format!("{} can be read by every user of this machine", path.display());
         let found = Diagnostic::warning(Code::Unsafe, secret.span.clone(), message);
         cx.report(found.help("chmod 0640, with the group of the service"));
     }
+}
+
+/// Whether everybody on this machine can read it.
+pub(super) fn is_public(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
 }
 
 /// Notes when the directory is not there or cannot be listed.

@@ -2,6 +2,7 @@
 //! with it ([`Diagnostics`]), each with its line, column and advice.
 
 mod address;
+mod admin;
 mod bounds;
 mod catalogue;
 mod checked;
@@ -11,12 +12,13 @@ mod nearest;
 mod node;
 mod ranges;
 mod reader;
-#[cfg(test)]
 mod reference;
 mod render;
 mod repository;
 mod rules;
+mod schema;
 mod secret;
+mod shown;
 mod upstreams;
 mod values;
 
@@ -25,12 +27,14 @@ use std::io::Read as _;
 use std::path::Path;
 
 pub use checked::{
-    AccessFormat, CacheConfig, CatalogueConfig, CheckedConfig, Limits, LogConfig, LogFormat, LogLevel,
-    PrepareConfig, Preset, QueryMode, RepositoryConfig, RuleConfig, ServerConfig, Source, TlsFiles,
-    UpstreamConfig, UpstreamsConfig,
+    AccessFormat, AdminConfig, AdminRole, CacheConfig, CatalogueConfig, CheckedConfig, Limits, LogConfig,
+    LogFormat, LogLevel, PrepareConfig, Preset, QueryMode, RepositoryConfig, RuleConfig, ServerConfig,
+    Source, TlsFiles, TokenConfig, UpstreamConfig, UpstreamsConfig,
 };
 pub use diagnostic::{Code, Diagnostic, Diagnostics, Position, Related, Severity};
+pub use schema::schema;
 pub use secret::{Secret, SecretError};
+pub use shown::{Origin, Shown, show};
 
 use crate::base::limits::CONFIG_BYTES;
 use reader::{Context, Keys, Section};
@@ -90,9 +94,11 @@ pub fn check_text(
     let config = reader::parse(text, &cx).map(|table| {
         let root = Section::root(&table, &ROOT, &cx);
         let cache = bounds::cache(&root.section("cache", "[cache]", &bounds::CACHE));
+        let server = node::server(&root.section("server", "[server]", &node::SERVER));
         CheckedConfig {
-            server: node::server(&root.section("server", "[server]", &node::SERVER)),
-            admin_socket: node::admin(&root.section("admin", "[admin]", &node::ADMIN)),
+            file: base_dir.join(Path::new(file_name).file_name().unwrap_or_default()),
+            admin: admin::admin(&root.section("admin", "[admin]", &admin::ADMIN), &server),
+            server,
             limits: bounds::limits(&root.section("limits", "[limits]", &bounds::LIMITS)),
             repositories: repository::repositories(&root, &cache.dir),
             log: node::log(&root.section("log", "[log]", &node::LOG)),

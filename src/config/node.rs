@@ -1,18 +1,16 @@
-//! `[server]`, `[admin]` and `[log]`: what belongs to the node itself.
+//! `[server]` and `[log]`: what belongs to the node itself.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use super::address::{Wrong, parse_host, parse_host_and_port};
 use super::checked::{AccessFormat, LogConfig, LogFormat, LogLevel, ServerConfig, TlsFiles};
 use super::diagnostic::{Code, Diagnostic};
 use super::files::{self, IDENTITY};
-use super::ranges::{DRAIN, NAMES, NODE_CHARS, SOCKET_PATH_BYTES, WORKERS};
+use super::ranges::{DRAIN, NAMES, NODE_CHARS, WORKERS};
 use super::reader::{At, Context, Keys, Section};
 
 pub(super) const SERVER: Keys =
     Keys { known: &["listen", "plain_listen", "tls", "names", "node", "drain", "workers"], later: &[] };
-pub(super) const ADMIN: Keys = Keys { known: &["socket"], later: &["listen", "tokens"] };
 pub(super) const LOG: Keys = Keys { known: &["level", "format", "access", "access_format"], later: &[] };
 
 const DEFAULT_NODE: &str = "waypost";
@@ -168,23 +166,6 @@ fn workers(section: &Section<'_>) -> usize {
     })
 }
 
-/// `[admin]`
-pub(super) fn admin(section: &Section<'_>) -> Option<PathBuf> {
-    let socket = section.path("socket")?;
-    if socket.value.as_os_str().len() > SOCKET_PATH_BYTES {
-        let message = format!("{} is too long for a Unix socket", socket.value.display());
-        let found = Diagnostic::error(Code::OutOfRange, socket.span, message);
-        section.cx.report(found.help(format!("allowed: up to {SOCKET_PATH_BYTES} bytes")));
-        return None;
-    }
-    if socket.value.is_dir() {
-        let message = format!("{} is a directory", socket.value.display());
-        section.cx.report(Diagnostic::error(Code::File, socket.span, message));
-        return None;
-    }
-    Some(socket.value)
-}
-
 /// `[log]`
 pub(super) fn log(section: &Section<'_>) -> LogConfig {
     const LEVELS: [LogLevel; 5] =
@@ -203,6 +184,7 @@ pub(super) fn log(section: &Section<'_>) -> LogConfig {
     }
     LogConfig {
         level: section.word("level", &levels).map_or_else(LogLevel::default, |at| at.value),
+        level_by_flag: false,
         format: section.word("format", &formats).map_or_else(LogFormat::default, |at| at.value),
         access: access.map(|at| at.value),
         access_format: access_format.map_or_else(AccessFormat::default, |at| at.value),

@@ -37,6 +37,13 @@ pub(super) const NODE_CHARS: usize = 64;
 /// Linux's `sun_path` with its NUL is 108 bytes.
 pub(super) const SOCKET_PATH_BYTES: usize = 107;
 
+// [admin]
+
+/// One for each person or program that comes in.
+pub(super) const TOKENS: usize = 64;
+/// What a person could make up is shorter.
+pub(super) const TOKEN_BYTES: usize = 20;
+
 // [cache]
 
 /// Where systemd's `CacheDirectory=waypost` puts it.

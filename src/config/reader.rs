@@ -340,3 +340,35 @@ pub(super) enum TextOrTable<'a> {
     Text(At<&'a str>),
     Table(Section<'a>),
 }
+
+/// The line of every key of a file, by its place: `server.listen`, `repository.0.rule.1.match`.
+pub(super) fn lines(text: &str) -> std::collections::BTreeMap<String, usize> {
+    let mut lines = std::collections::BTreeMap::new();
+    let (table, _) = DeTable::parse_recoverable(text);
+    note_lines(text, table.get_ref(), "", &mut lines);
+    lines
+}
+
+fn note_lines(
+    text: &str,
+    table: &DeTable<'_>,
+    prefix: &str,
+    lines: &mut std::collections::BTreeMap<String, usize>,
+) {
+    for (name, value) in table {
+        let place = format!("{prefix}{}", name.get_ref());
+        let before = text.get(..name.span().start).unwrap_or_default();
+        lines.insert(place.clone(), before.matches('\n').count() + 1);
+        match value.get_ref() {
+            DeValue::Table(inner) => note_lines(text, inner, &format!("{place}."), lines),
+            DeValue::Array(items) => {
+                for (number, item) in items.iter().enumerate() {
+                    if let DeValue::Table(inner) = item.get_ref() {
+                        note_lines(text, inner, &format!("{place}.{number}."), lines);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}

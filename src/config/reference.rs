@@ -2,7 +2,6 @@
 //!
 //! `WAYPOST_BLESS=1 cargo test --lib config::reference` writes it again; what a key means is said here.
 
-use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -10,11 +9,11 @@ use super::files::IDENTITY;
 use super::ranges::*;
 use super::reader::Keys;
 use super::values::{render_bytes, render_duration};
-use super::{bounds, node, repository, rules, upstreams};
+use super::{admin, bounds, node, repository, rules, upstreams};
 use crate::repository::rules::{NEGATIVE_FOR, STALE_IF_ERROR, STALE_WHILE_REVALIDATE};
 
 /// Key, default, what is allowed, what it means.
-type Row = (&'static str, String, String, &'static str);
+pub(super) type Row = (&'static str, String, String, &'static str);
 
 fn row(key: &'static str, default: &str, allowed: &str, meaning: &'static str) -> Row {
     (key, default.to_owned(), allowed.to_owned(), meaning)
@@ -56,12 +55,43 @@ fn quoted(text: &str) -> String {
 }
 
 /// A table of the file, its keys, and what there is to say about them.
-type Section = (&'static str, Keys, Vec<Row>);
+pub(super) type Section = (&'static str, Keys, Vec<Row>);
 
-fn sections() -> Vec<Section> {
+/// Keys that only a restart changes; all others change with a reload.
+const RESTART: &[(&str, &[&str])] = &[
+    ("[server]", &["listen", "plain_listen", "names", "node", "drain", "workers"]),
+    ("[admin]", &["socket", "listen"]),
+    ("[cache]", &["dir", "size", "memory", "min_free", "max_object"]),
+    (
+        "[limits]",
+        &[
+            "connections",
+            "connections_per_address",
+            "handshakes",
+            "fills",
+            "queue",
+            "queue_wait",
+            "head_timeout",
+            "send_timeout",
+            "idle_timeout",
+            "requests_per_connection",
+        ],
+    ),
+    ("[log]", &["format", "access", "access_format"]),
+];
+
+/// Whether a changed key is in force after a `reload`, or only after a `restart`.
+pub(super) fn takes_effect(section: &str, key: &str) -> &'static str {
+    let waits = RESTART.iter().any(|(name, keys)| *name == section && keys.contains(&key));
+    if waits { "restart" } else { "reload" }
+}
+
+/// Every table with its keys.
+pub(super) fn sections() -> Vec<Section> {
     vec![
         ("[server]", node::SERVER, server()),
-        ("[admin]", node::ADMIN, admin()),
+        ("[admin]", admin::ADMIN, admin()),
+        ("{ name, role, secret } of tokens", admin::TOKEN, token()),
         ("[cache]", bounds::CACHE, cache()),
         ("[limits]", bounds::LIMITS, limits()),
         ("[[repository]]", repository::REPOSITORY, repositories()),
@@ -99,7 +129,31 @@ fn server() -> Vec<Row> {
 
 fn admin() -> Vec<Row> {
     let path = format!("a path, up to {SOCKET_PATH_BYTES} bytes");
-    vec![row("socket", "none", &path, "Unix socket, mode 0600, with health, metrics and status")]
+    let tokens = format!("up to {TOKENS}");
+    let group = "a group of this machine";
+    vec![
+        row(
+            "socket",
+            "none",
+            &path,
+            "Unix socket; root, the node's user and members of the groups are let in",
+        ),
+        row("operators", "none", group, "its members may look and change"),
+        row("viewers", "none", group, "its members may look"),
+        row("listen", "none", "`\"address:port\"`", "TLS; wants `tokens` or `client_ca`"),
+        row("tls", "that of `[server]`", "`{ cert, key }`", "what `listen` shows"),
+        row("client_ca", "none", "a PEM file", "who shows a certificate of this authority is an operator"),
+        row("tokens", "none", &tokens, "who sends one of them is let in; see below"),
+    ]
+}
+
+fn token() -> Vec<Row> {
+    let secret = format!("`{{ file }}` or `{{ env }}`, {TOKEN_BYTES} characters or more");
+    vec![
+        row("name", "has to be there", "up to 64 characters", "who did something, in the log"),
+        row("role", "has to be there", "`\"viewer\"`, `\"operator\"`", "looks, or looks and changes"),
+        row("secret", "has to be there", &secret, "where its value is: `openssl rand -hex 32`"),
+    ]
 }
 
 fn cache() -> Vec<Row> {
@@ -309,41 +363,55 @@ fn identity() -> Vec<Row> {
     ]
 }
 
-fn reference() -> String {
-    let mut text = String::new();
-    for (name, _, rows) in sections() {
-        let _ =
-            write!(text, "\n`{name}`\n\n| key | default | allowed | meaning |\n| --- | --- | --- | --- |\n");
-        for (key, default, allowed, meaning) in rows {
-            let _ = writeln!(text, "| `{key}` | {default} | {allowed} | {meaning} |");
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    fn reference() -> String {
+        let mut text = String::new();
+        for (name, _, rows) in sections() {
+            let _ = write!(
+                text,
+                "\n`{name}`\n\n| key | default | allowed | change | meaning |\n| --- | --- | --- | --- | --- |\n"
+            );
+            for (key, default, allowed, meaning) in rows {
+                let change = takes_effect(name, key);
+                let _ = writeln!(text, "| `{key}` | {default} | {allowed} | {change} | {meaning} |");
+            }
+        }
+        text
+    }
+
+    const BEGIN: &str = "<!-- reference: begin, made from src/config -->\n";
+    const END: &str = "\n<!-- reference: end -->";
+
+    #[test]
+    fn every_key_has_its_line() {
+        for (name, keys, rows) in sections() {
+            let mut told: Vec<&str> = rows.iter().map(|row| row.0).collect();
+            let mut known = keys.known.to_vec();
+            told.sort_unstable();
+            known.sort_unstable();
+            assert_eq!(told, known, "{name}");
         }
     }
-    text
-}
 
-const BEGIN: &str = "<!-- reference: begin, made from src/config -->\n";
-const END: &str = "\n<!-- reference: end -->";
-
-#[test]
-fn every_key_has_its_line() {
-    for (name, keys, rows) in sections() {
-        let mut told: Vec<&str> = rows.iter().map(|row| row.0).collect();
-        let mut known = keys.known.to_vec();
-        told.sort_unstable();
-        known.sort_unstable();
-        assert_eq!(told, known, "{name}");
-    }
-}
-
-#[test]
-fn the_readme_has_this_reference() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = std::fs::read_to_string(path).unwrap();
-    let (before, rest) = readme.split_once(BEGIN).unwrap();
-    let (found, after) = rest.split_once(END).unwrap();
-    if std::env::var_os("WAYPOST_BLESS").is_some() {
-        std::fs::write(path, format!("{before}{BEGIN}{}{END}{after}", reference())).unwrap();
-    } else {
-        assert_eq!(found, reference(), "WAYPOST_BLESS=1 cargo test --lib config::reference writes it again");
+    #[test]
+    fn the_readme_has_this_reference() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+        let readme = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = readme.split_once(BEGIN).unwrap();
+        let (found, after) = rest.split_once(END).unwrap();
+        if std::env::var_os("WAYPOST_BLESS").is_some() {
+            std::fs::write(path, format!("{before}{BEGIN}{}{END}{after}", reference())).unwrap();
+        } else {
+            assert_eq!(
+                found,
+                reference(),
+                "WAYPOST_BLESS=1 cargo test --lib config::reference writes it again"
+            );
+        }
     }
 }

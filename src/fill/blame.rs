@@ -16,7 +16,9 @@ pub(super) struct Givers(Mutex<Given>);
 struct Given {
     /// Who sent bytes of the body at hand.
     gave: Vec<String>,
-    /// Who sent a whole wrong body alone, so that it cannot have been anybody else.
+    /// Who sent a whole wrong body alone, so that it cannot have been anybody else. Once may be the wire's fault …
+    doubted: Vec<String>,
+    /// … and twice is not.
     barred: Vec<String>,
 }
 
@@ -31,12 +33,14 @@ impl Givers {
 
     /// The body at hand is wrong: names who sent bytes of it, and begins anew.
     ///
-    /// One that sent all of it is not asked again by this fill. Of several nobody knows who it was; they are.
+    /// One that sent all of it is asked last from now on, and not again by this fill when it does so twice. Of several
+    /// nobody knows who it was.
     pub(super) fn accuse(&self) -> Vec<String> {
         let mut given = self.0.lock();
         let gave = std::mem::take(&mut given.gave);
         if let [alone] = gave.as_slice() {
-            given.barred.push(alone.clone());
+            let again = given.doubted.contains(alone);
+            if again { &mut given.barred } else { &mut given.doubted }.push(alone.clone());
         }
         gave
     }
@@ -101,13 +105,16 @@ mod tests {
     }
 
     #[test]
-    fn who_sent_all_of_a_wrong_body_is_barred_and_one_of_several_is_not() {
+    fn who_sent_all_of_a_wrong_body_twice_is_barred_and_one_of_several_is_not() {
         let givers = Givers::default();
         givers.gave("a");
         givers.gave("b");
         givers.gave("a");
         assert_eq!(givers.accuse(), ["a", "b"]);
         assert!(givers.barred().is_empty());
+        givers.gave("b");
+        assert_eq!(givers.accuse(), ["b"]);
+        assert!(givers.barred().is_empty(), "once may have been the wire");
         givers.gave("b");
         assert_eq!(givers.accuse(), ["b"]);
         assert_eq!(givers.barred(), ["b"]);

@@ -23,6 +23,7 @@ use crate::base::digest::Digest;
 use crate::base::limits::{BLOCK_BYTES, FILL_RECENT_BLOCKS, INLINE_BYTES, WAKE_AFTER, WAKE_BYTES};
 use crate::base::proof::{BodyHasher, Digests};
 use crate::cache::Block;
+use crate::cache::purge::Fate;
 use crate::protocol::reply::Lie;
 use crate::upstream::{BodyError, Permit, Upstream};
 
@@ -311,6 +312,10 @@ impl Lane {
 
     /// Whether the fill has been without readers for long enough, and the rest is not worth finishing.
     fn is_alone(&mut self) -> bool {
+        // An operator has ended it.
+        if self.fill().is_settled() {
+            return true;
+        }
         if self.fill().interest() > 0 || self.fill().is_wanted() {
             self.alone_since = None;
             return false;
@@ -379,7 +384,11 @@ async fn store_block(fill: &Fill, index: usize, bytes: &Bytes) -> Block {
 /// Writes down which blocks are here, so that a later fill of the same identity goes on from them.
 pub(super) fn note_progress(course: &Course) {
     let fill = &course.fill;
-    if course.opened.length.is_none() || fill.unstored.load(Ordering::Acquire) || !course.is_resumable() {
+    if course.opened.length.is_none()
+        || fill.unstored.load(Ordering::Acquire)
+        || fill.fate() == Fate::Gone
+        || !course.is_resumable()
+    {
         return;
     }
     let names = fill.look(|body| body.names());

@@ -15,19 +15,22 @@ use super::job::Job;
 use super::lane::{Course, Lane, Stop, note_progress};
 use super::open::{Line, ask_all, first_ask};
 use super::partial::{body_of, continuation, continues, first_gap, is_useful};
-use super::proof::{WRONG_DIGEST, WRONG_LENGTH, agrees, disagree, drop_body, prove, reject};
+use super::proof::{
+    UNSIZED, WRONG_DIGEST, WRONG_LENGTH, agrees, disagree, drop_body, prove, reject, too_short,
+};
 use super::seat::Settled;
 use super::state::{Fill, Opened};
 use super::tokens::Token;
 use crate::base::digest::Digest;
 use crate::base::limits::INLINE_BYTES;
+use crate::cache::purge::Fate;
 use crate::cache::{Entry, EntryBody, Head, Prepared, Record};
 use crate::protocol::freshness::{self, NoStoreReason, Storable};
 use crate::protocol::headers::storable_headers;
 use crate::protocol::reply::{Lie, ReplyKind};
 use crate::protocol::validators::{Validators, confirms, same_representation};
 use crate::repository::rules::Effective;
-use crate::upstream::{BodyError, Reply, Upstream};
+use crate::upstream::{BodyError, Reply};
 
 /// Replies in a row that end well and bring nothing, before the fill is given up.
 const STUCK: u32 = 4;
@@ -112,7 +115,9 @@ async fn attempt(lead: &Lead, mut job: Job, mut goes_on: bool) -> Result<Option<
         };
         match line.reply.kind {
             ReplyKind::NotModified => {
-                if let Some(settled) = confirm(lead, &job, &line.reply) {
+                if lead.fill.fate() != Fate::Gone
+                    && let Some(settled) = confirm(lead, &job, &line.reply)
+                {
                     return Ok(Some(settled));
                 }
                 // It confirmed something else than what we have: ask for the whole.
@@ -403,21 +408,10 @@ async fn flow(lead: &Lead, course: &Arc<Course>, lane: &mut Lane) -> Result<u64,
     }
 }
 
-/// The body in chunks of a reply that does not say how long it is.
-const UNSIZED: ReplyKind = ReplyKind::Whole { length: None, framed: true };
-
-/// `upstream`'s body is shorter than listed. Others may go on with what came of it: the digest will tell.
-fn too_short(course: &Course, upstream: Option<&Upstream>) {
-    let Some(name) = upstream.map(Upstream::name) else { return };
-    let fills = &course.fills.0;
-    course.fill.supply.events.upstream_lied(name, WRONG_LENGTH);
-    tracing::warn!(key = %course.fill.key(), upstream = name, "a body is shorter than its catalogue says");
-    fills.wrong.remember(course.fill.key(), &[name.to_owned()], fills.clock.now());
-}
-
 /// Makes the entry of a body that is whole and proven, and puts it where hits find it.
 fn finish(course: &Course, length: u64, digest: Digest) -> Settled {
     let (fill, fills) = (&course.fill, &course.fills.0);
+    let fate = fill.fate();
     let body = if length <= INLINE_BYTES {
         EntryBody::Inline(fill.look(|body| body.gather(0)))
     } else {
@@ -425,9 +419,13 @@ fn finish(course: &Course, length: u64, digest: Digest) -> Settled {
     };
     let mut entry = Entry::new(fill.key().clone(), course.opened.head.clone(), length, digest, body);
     entry.pinned = fill.is_pinned() || course.job.stale.as_ref().is_some_and(|stale| stale.pinned);
-    let stored = !fill.unstored.load(Ordering::Acquire);
+    entry.stale = fate == Fate::Stale;
+    let stored = !fill.unstored.load(Ordering::Acquire) && fate != Fate::Gone;
     let entry = if stored { fills.store.put(entry) } else { Arc::new(entry) };
-    fills.store.drop_partial(fill.key());
+    // After a purge the next fill of this key may have begun one of its own.
+    if fate != Fate::Gone {
+        fills.store.drop_partial(fill.key());
+    }
     fills.wrong.forgive(fill.key(), &fill.givers.thank());
     Settled::Entry { entry, revalidated: false }
 }

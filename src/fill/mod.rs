@@ -19,6 +19,7 @@ mod job;
 mod lane;
 mod lead;
 mod open;
+mod operate;
 mod pace;
 mod partial;
 mod proof;
@@ -267,7 +268,7 @@ impl Fills {
     /// seats are given, so that nobody sits down in between.
     fn leave_if_alone(&self, fill: &Arc<Fill>) -> bool {
         let mut flights = self.0.flights.lock();
-        if fill.interest() > 0 {
+        if fill.interest() > 0 && !fill.is_settled() {
             return false;
         }
         if flights.get(fill.key()).is_some_and(|it| Arc::ptr_eq(it, fill)) {

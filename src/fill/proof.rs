@@ -9,15 +9,20 @@ use crate::base::digest::Digest;
 use crate::base::limits::{BLOCK_BYTES, HELD_BYTES, PIECE_BYTES};
 use crate::base::proof::BodyHasher;
 use crate::cache::{BodyMap, Entry, EntryBody, Record};
+use crate::protocol::reply::ReplyKind;
 use crate::protocol::validators::resume_validator;
 use crate::repository::expectation::{Expectation, Proof};
 use crate::store::Store;
+use crate::upstream::Upstream;
 
 /// The lie of a body that is longer or shorter than its listing says.
 pub(super) const WRONG_LENGTH: &str = "wrong-length";
 
 /// The lie of a body that has another digest than its listing says.
 pub(super) const WRONG_DIGEST: &str = "wrong-digest";
+
+/// A body in chunks, of which only the end tells how long it is.
+pub(super) const UNSIZED: ReplyKind = ReplyKind::Whole { length: None, framed: true };
 
 impl Course {
     /// Whether nothing of the body goes out before its end: it is short enough that agents can wait for it.
@@ -63,6 +68,15 @@ pub(super) fn reject(course: &Course, lie: &'static str) {
     }
     fills.wrong.remember(fill.key(), &givers, fills.clock.now());
     drop_body(course);
+}
+
+/// `upstream`'s body is shorter than listed. Others may go on with what came of it: the digest will tell.
+pub(super) fn too_short(course: &Course, upstream: Option<&Upstream>) {
+    let Some(name) = upstream.map(Upstream::name) else { return };
+    let fills = &course.fills.0;
+    course.fill.supply.events.upstream_lied(name, WRONG_LENGTH);
+    tracing::warn!(key = %course.fill.key(), upstream = name, "a body is shorter than its catalogue says");
+    fills.wrong.remember(course.fill.key(), &[name.to_owned()], fills.clock.now());
 }
 
 /// The body broke off, and others have another file than those who began it: nobody knows yet who is right, so whoever

@@ -55,10 +55,16 @@ impl Seat {
         poll_fn(|cx| self.fill.poll_outcome(&mut place, cx)).await
     }
 
-    /// Waits until the fill is over, however it ends.
+    /// Waits until the fill is over. For whoever wants the file to be here, and not its bytes.
     pub async fn settled(&self) -> Settled {
         let mut place = Place::default();
         poll_fn(|cx| self.fill.poll_settled(&mut place, cx)).await
+    }
+
+    /// Bytes that have arrived, and the length where it is known.
+    pub fn progress(&self) -> (u64, Option<u64>) {
+        let (_, arrived, length, _) = self.fill.progress();
+        (arrived, length)
     }
 
     /// Reads the arriving body from `start` to `end` (exclusive; `None` is the end of the body).

@@ -1,7 +1,7 @@
 //! What the lead and the readers of one fill share: the head, the growing body, and who waits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use super::seat::{Outcome, Settled};
 use super::tokens::Tokens;
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::limits::{BLOCK_BYTES, LANE_AHEAD_BYTES};
+use crate::cache::purge::Fate;
 use crate::cache::{Head, Key, Prepared};
 use crate::store::{Refused, Reservation, Store};
 
@@ -52,6 +53,8 @@ pub(super) struct Fill {
     pub(super) givers: Givers,
     /// Tells those who give way that somebody sat down.
     pub(super) seated: Notify,
+    /// What a purge says about what it brings: a [`Fate`] as a number.
+    fate: AtomicU8,
     /// Set when blocks are no longer written to disk: readers then rely on memory and healing.
     pub(super) unstored: AtomicBool,
     /// Tells the lead that a reader wants bytes far ahead.
@@ -109,6 +112,7 @@ impl Fill {
             pinned: AtomicBool::new(job.pinned),
             givers: Givers::default(),
             seated: Notify::new(),
+            fate: AtomicU8::new(Fate::Stays as u8),
             unstored: AtomicBool::new(false),
             wanted: Notify::new(),
             state: Mutex::new(State {
@@ -163,6 +167,20 @@ impl Fill {
     /// Whether readers have seen a head: then what they get must go on as it began, or break.
     pub(super) fn is_open(&self) -> bool {
         !matches!(self.state.lock().phase, Phase::Waiting)
+    }
+
+    /// A purge reached it; the harshest counts.
+    pub(super) fn condemn(&self, fate: Fate) {
+        self.fate.fetch_max(fate as u8, Ordering::AcqRel);
+    }
+
+    /// What is to become of what it brings.
+    pub(super) fn fate(&self) -> Fate {
+        match self.fate.load(Ordering::Acquire) {
+            fate if fate == Fate::Gone as u8 => Fate::Gone,
+            fate if fate == Fate::Stale as u8 => Fate::Stale,
+            _ => Fate::Stays,
+        }
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -247,6 +265,8 @@ impl Fill {
 
     /// What has arrived is wrong: from now on nobody gets any more of it.
     pub(super) fn discard(&self) {
+        // The next attempt reserves for itself.
+        drop(self.room.lock().take());
         let mut state = self.state.lock();
         state.body = Body::default();
         state.wants.clear();

@@ -273,13 +273,15 @@ impl<'a> Host<'a> {
                 (name, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
             }
             None => {
-                let (name, port) =
-                    text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+                // One pass: every request takes it.
                 let in_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-                if !name.bytes().all(in_name) {
-                    return None;
+                match text.bytes().position(|byte| !in_name(byte)) {
+                    None => (text, None),
+                    Some(end) => {
+                        let (name, rest) = text.split_at_checked(end)?;
+                        (name, Some(rest.strip_prefix(':')?))
+                    }
                 }
-                (name, port)
             }
         };
         let port = match port {

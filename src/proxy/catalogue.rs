@@ -36,6 +36,7 @@ fn visitor<'a>(asked: &Asked<'a>) -> Visitor<'a> {
         address: asked.peer.address.ip(),
         agent: field(USER_AGENT),
         generation: asked.headers.get(GENERATION).and_then(|value| value.to_str().ok()),
+        observer: false,
     }
 }
 

@@ -10,7 +10,7 @@ use http::{StatusCode, Version};
 use super::{Ids, Plane, Repository};
 use crate::base::clock::Timestamp;
 use crate::server::{BoxError, Peer};
-use crate::telemetry::{AccessRecord, CacheResult};
+use crate::telemetry::{AccessLog, AccessRecord, CacheResult};
 
 /// Counts an answer. Dropping it writes the access-log line and the counters, once.
 pub(super) struct Meter {
@@ -42,7 +42,7 @@ struct Line {
 impl Meter {
     /// Starts the clock for one request.
     pub(super) fn start(plane: &Arc<Plane>, parts: &Parts, peer: &Peer, id: u64) -> Self {
-        let line = plane.access.is_some().then(|| {
+        let line = plane.access.as_ref().is_some_and(AccessLog::is_wanted).then(|| {
             let field = |name| parts.headers.get(name).and_then(|it| it.to_str().ok()).map(str::to_owned);
             Box::new(Line {
                 time: plane.clock.now(),
@@ -124,6 +124,7 @@ impl Meter {
             first_byte: self.first_byte.unwrap_or(took),
             duration: took,
             repository: self.repository.as_ref().map(|it| it.name.as_str()),
+            result: self.result.as_str(),
             verdict: self.verdict,
             range: line.range.as_deref(),
             agent: line.agent.as_deref(),

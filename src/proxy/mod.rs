@@ -86,13 +86,22 @@ impl Plane {
     pub fn publish(&self, routes: Routes) {
         self.routes.store(Arc::new(routes));
     }
+
+    /// The routes of the next request.
+    pub fn routes(&self) -> Arc<Routes> {
+        self.routes.load_full()
+    }
 }
 
 impl Service for Plane {
     type Body = Answer;
 
-    async fn call(self: &Arc<Self>, request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Answer> {
-        serve::serve(self, request, peer).await
+    fn call(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: &Arc<Peer>,
+    ) -> impl Future<Output = Response<Answer>> + Send {
+        serve::serve(self, request, peer)
     }
 }
 

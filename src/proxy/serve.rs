@@ -3,10 +3,13 @@
 //! door → loop? → route → query → verdict → bytes. Each step takes a value and returns the next; whatever ends
 //! early is a [`Reply`] too, so that every request leaves one line and one count.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{AGE, CACHE_CONTROL, CONNECTION, ETAG, LAST_MODIFIED, VIA};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 
@@ -82,17 +85,37 @@ pub(super) struct Reply {
     pub(super) said: bool,
 }
 
+/// An answer that is there, or one that somebody has to be waited for.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one: boxing it would cost every hit"
+)]
+pub(super) enum Served {
+    /// What is hot, and what is refused. Taken by the first poll.
+    Now(Option<Response<Answer>>),
+    /// Boxed: a future has room for the largest thing it may ever wait for, and HTTP/2 moves it several times per
+    /// request.
+    Later(Pin<Box<dyn Future<Output = Response<Answer>> + std::marker::Send>>),
+}
+
+impl Future for Served {
+    type Output = Response<Answer>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Answer>> {
+        match self.get_mut() {
+            Self::Now(answer) => answer.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Later(answer) => answer.as_mut().poll(cx),
+        }
+    }
+}
+
 /// One request, from its head to the answer's.
-pub(super) async fn serve(
-    plane: &Arc<Plane>,
-    request: Request<Incoming>,
-    peer: &Arc<Peer>,
-) -> Response<Answer> {
+pub(super) fn serve(plane: &Arc<Plane>, request: Request<Incoming>, peer: &Arc<Peer>) -> Served {
     let (parts, body) = request.into_parts();
     let id = plane.ids.next();
     let mut meter = Meter::start(plane, &parts, peer, id);
     let door = Door { sni: peer.sni.as_deref(), names: &plane.options.names, body: !body.is_end_stream() };
-    let mut reply = match check_request(&parts, &door) {
+    let reply = match check_request(&parts, &door) {
         Err(refusal) => {
             plane.metrics.requests_refused.of(refusal.reason.as_str()).inc();
             refuse::at_the_door(&refusal)
@@ -100,23 +123,95 @@ pub(super) async fn serve(
         Ok(Admitted { wants, .. }) if wants.looped && plane.fills.is_loop(&loop_tokens(&parts.headers)) => {
             refuse::a_loop()
         }
-        Ok(Admitted { target, wants }) => {
-            let routes = plane.routes.load();
-            match routes.find(target.path()).cloned() {
-                None => refuse::unknown(),
-                Some(repository) => {
-                    drop(routes);
-                    meter.of(&repository);
-                    enter(plane, (&repository, peer), (&parts, wants), (target.path(), target.query())).await
+        Ok(Admitted { target, wants }) => match plane.routes.load().find(target.path()) {
+            None => refuse::unknown(),
+            Some(repository) => {
+                meter.of(repository);
+                let asked =
+                    Asked::of(plane, (repository, peer), (&parts, wants), (target.path(), target.query()));
+                match asked.map_or_else(|| Some(refuse::query()), |asked| at_once(&asked)) {
+                    Some(reply) => reply,
+                    None => {
+                        let target = (target.path().to_owned(), target.query().map(str::to_owned));
+                        let place = (Arc::clone(plane), Arc::clone(repository), Arc::clone(peer));
+                        let answer = after_a_while(place, target, (parts, wants), (id, meter));
+                        return Served::Later(Box::pin(answer));
+                    }
                 }
             }
-        }
+        },
     };
+    Served::Now(Some(finish(plane, &parts, reply, (id, meter))))
+}
+
+impl<'a> Asked<'a> {
+    /// What is asked of a repository: what the query means there, and where the files are. Nothing where it takes no
+    /// query and there is one.
+    fn of(
+        plane: &'a Arc<Plane>,
+        (repository, peer): (&'a Arc<Repository>, &'a Peer),
+        (parts, wants): (&'a Parts, Wants),
+        (path, query): (&'a str, Option<&'a str>),
+    ) -> Option<Self> {
+        let query = match (repository.query, query) {
+            (QueryMode::Refuse, Some(_)) => return None,
+            (QueryMode::Key, query) => query,
+            (QueryMode::Drop | QueryMode::Refuse, _) => None,
+        };
+        let below = repository.path_of(path).unwrap_or_default();
+        Some(Self {
+            plane,
+            peer,
+            repository,
+            method: &parts.method,
+            headers: &parts.headers,
+            wants,
+            path,
+            below,
+            query,
+            effective: repository.effective(below),
+            target: None,
+            now: plane.clock.now(),
+        })
+    }
+}
+
+/// An answer without waiting for anybody: the way of nearly every request.
+fn at_once(asked: &Asked<'_>) -> Option<Reply> {
+    match &asked.repository.kind {
+        Kind::Upstreams { origin, catalogues: Some(catalogues) } => catalogue::hot(asked, origin, catalogues),
+        Kind::Upstreams { origin, catalogues: None } => wait::hot(asked, origin),
+        Kind::Directory { .. } => None,
+    }
+}
+
+/// An answer for which the store, a disk or an upstream has to be waited for.
+async fn after_a_while(
+    (plane, repository, peer): (Arc<Plane>, Arc<Repository>, Arc<Peer>),
+    (path, query): (String, Option<String>),
+    (parts, wants): (Parts, Wants),
+    (id, meter): (u64, Meter),
+) -> Response<Answer> {
+    let reply = match Asked::of(&plane, (&repository, &peer), (&parts, wants), (&path, query.as_deref())) {
+        None => refuse::query(),
+        Some(asked) => match &repository.kind {
+            Kind::Upstreams { origin, catalogues: Some(catalogues) } => {
+                catalogue::serve(&asked, origin, catalogues).await
+            }
+            Kind::Upstreams { origin, catalogues: None } => wait::cached(&asked, origin).await,
+            Kind::Directory { directory, .. } => from_directory(&asked, directory).await,
+        },
+    };
+    finish(&plane, &parts, reply, (id, meter))
+}
+
+/// What every answer has in common, whatever it is.
+fn finish(plane: &Plane, parts: &Parts, mut reply: Reply, (id, mut meter): (u64, Meter)) -> Response<Answer> {
     if parts.method == Method::HEAD {
         // hyper leaves it out over HTTP/1 only.
         reply.source = Source::Nothing;
     }
-    reply.close |= must_close(&parts);
+    reply.close |= must_close(parts);
     if !reply.said {
         reply.headers.insert(VIA, plane.via.clone());
     }
@@ -124,7 +219,6 @@ pub(super) async fn serve(
     // Different each time: not worth a place in the table of HPACK, where it would push the others out.
     id.set_sensitive(true);
     reply.headers.insert(REQUEST_ID, id);
-    let old = parts.version == Version::HTTP_10;
     if reply.close {
         reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -135,57 +229,12 @@ pub(super) async fn serve(
     }
     let mut response = Response::new(Answer::new(reply.source, reply.length, meter));
     *response.status_mut() = reply.status;
-    if old {
+    if parts.version == Version::HTTP_10 {
         // Else hyper says `keep-alive` beside our `close` to a client that asked for it.
         *response.version_mut() = Version::HTTP_10;
     }
     *response.headers_mut() = reply.headers;
     response
-}
-
-/// Into the repository: what the query means, and where the files are.
-///
-/// What is hot is answered here and now. The rest is boxed: a future holds room for the largest thing it may ever
-/// wait for, and HTTP/2 moves it several times per request.
-async fn enter(
-    plane: &Arc<Plane>,
-    (repository, peer): (&Arc<Repository>, &Peer),
-    (parts, wants): (&http::request::Parts, Wants),
-    (path, query): (&str, Option<&str>),
-) -> Reply {
-    let query = match (repository.query, query) {
-        (QueryMode::Refuse, Some(_)) => return refuse::query(),
-        (QueryMode::Key, query) => query,
-        (QueryMode::Drop | QueryMode::Refuse, _) => None,
-    };
-    let below = repository.path_of(path).unwrap_or_default();
-    let asked = Asked {
-        plane,
-        peer,
-        repository,
-        method: &parts.method,
-        headers: &parts.headers,
-        wants,
-        path,
-        below,
-        query,
-        effective: repository.effective(below),
-        target: None,
-        now: plane.clock.now(),
-    };
-    match &repository.kind {
-        Kind::Upstreams { origin, catalogues: Some(catalogues) } => {
-            match catalogue::hot(&asked, origin, catalogues) {
-                Some(reply) => reply,
-                None => Box::pin(catalogue::serve(&asked, origin, catalogues)).await,
-            }
-        }
-        Kind::Upstreams { origin, catalogues: None } => match wait::hot(&asked, origin) {
-            Some(reply) => reply,
-            None => Box::pin(wait::cached(&asked, origin)).await,
-        },
-        Kind::Directory { directory, .. } => Box::pin(from_directory(&asked, directory)).await,
-    }
 }
 
 /// An answer from a stored entry.

@@ -104,7 +104,8 @@ async fn through(
     let mut job = job(asked, origin, (key, forwarded), stale, false);
     // A second round only where the first answer turned out to be another variant than ours.
     for _ in 0..2 {
-        if asked.plane.fills.is_direct(&job.key) {
+        // What has to be proven is never passed on unproven.
+        if job.expect.is_none() && asked.plane.fills.is_direct(&job.key) {
             return direct(asked, asked.plane.fills.direct(&job).await, origin, stale);
         }
         let patience = if origin.supply.sources.in_doubt(asked.now) { DOUBT } else { Duration::MAX };
@@ -375,5 +376,16 @@ pub(super) const fn status_of(cause: &Cause) -> StatusCode {
         Cause::UpstreamDown { .. } | Cause::Unreachable(_) => StatusCode::GATEWAY_TIMEOUT,
         Cause::Lied(_) | Cause::Broken(_) | Cause::Changed | Cause::Abandoned => StatusCode::BAD_GATEWAY,
         Cause::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listed_file_that_is_not_there_yet_is_503_and_a_wrong_one_502() {
+        assert_eq!(status_of(&Cause::NotThere), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(status_of(&Cause::Lied("wrong-digest")), StatusCode::BAD_GATEWAY);
     }
 }

@@ -2,5 +2,6 @@
 
 pub mod expectation;
 pub mod listing;
+pub mod pattern;
 pub mod preset;
 pub mod rules;

@@ -199,8 +199,13 @@ impl Rules {
     /// What applies to `path`, the canonical path of the URL. Free where there are no rules; otherwise a
     /// match against all patterns at once.
     pub fn effective(&self, path: &str) -> &Effective {
+        self.which(path).and_then(|first| self.rules.get(first)).unwrap_or(&self.otherwise)
+    }
+
+    /// Which rule that is, counted from 0; `None` where none matches.
+    pub fn which(&self, path: &str) -> Option<usize> {
         if self.rules.is_empty() {
-            return &self.otherwise;
+            return None;
         }
         let decoded;
         let path = if path.contains('%') {
@@ -211,7 +216,7 @@ impl Rules {
         };
         let mut matches = Vec::new();
         self.globs.matches_into(path.strip_prefix('/').unwrap_or(path), &mut matches);
-        matches.iter().min().and_then(|&first| self.rules.get(first)).unwrap_or(&self.otherwise)
+        matches.into_iter().min()
     }
 }
 

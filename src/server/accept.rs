@@ -6,24 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::connection::{self, Entrance, House};
 use super::totals::Rejected;
-use super::{Options, Phase, Service};
+use super::{Phase, Service};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Idle time before the kernel asks whether a silent client still lives.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-
-/// Bytes the kernel queues for a client beyond what is on the wire. Without this its buffer grows to megabytes per
-/// slow reader, and says that there is room only after a third of them has left: a healthy download on a thin line
-/// would look stalled.
-const UNSENT_BYTES: u32 = 512 << 10;
 
 /// Accepts until something else than running is ordered; the socket closes then.
 pub(super) async fn accept<S: Service>(
@@ -44,10 +35,6 @@ pub(super) async fn accept<S: Service>(
             Ok((tcp, address)) => {
                 pause = FIRST_PAUSE;
                 let Ok(place) = house.admission.admit(address.ip()) else { continue };
-                if let Err(error) = prepare(&tcp, &house.options) {
-                    // It left between accept and here.
-                    tracing::debug!(%error, "socket options");
-                }
                 let address = std::net::SocketAddr::new(address.ip().to_canonical(), address.port());
                 tokio::spawn(connection::serve(Arc::clone(&house), entrance.clone(), tcp, address, place));
             }
@@ -65,14 +52,6 @@ pub(super) async fn accept<S: Service>(
             }
         }
     }
-}
-
-fn prepare(tcp: &TcpStream, options: &Options) -> io::Result<()> {
-    tcp.set_nodelay(true)?;
-    let socket = SockRef::from(tcp);
-    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
-    socket.set_tcp_user_timeout(Some(options.send_timeout))?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2))
 }
 
 /// The descriptor that is given up to tell one client "no" when there is no other.

@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::BoxError;
 use super::lane::{Chunk, Lane};
 use super::pace::OpenRequest;
+use super::rush::Rush;
 use crate::base::limits::PIECE_BYTES;
 
 /// The body of an answer, or nothing where the server answers by itself.
@@ -20,18 +21,36 @@ pub(super) struct Outgoing<B> {
     /// An error of the body that waits for what came before it to be written.
     error: Option<BoxError>,
     lane: Option<Arc<Lane>>,
+    /// Pieces after the first one give way to a crowd of newcomers; each once.
+    turn: Turn,
+    rush: Arc<Rush>,
     _open: OpenRequest,
 }
 
+/// Whether the next piece has given way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// It is the first one, or has waited: it goes.
+    Ours,
+    /// It has to wait if there is a crowd.
+    Next,
+}
+
 impl<B> Outgoing<B> {
-    pub(super) const fn new(body: Option<B>, lane: Option<Arc<Lane>>, open: OpenRequest) -> Self {
-        Self { body, rest: Bytes::new(), error: None, lane, _open: open }
+    pub(super) fn new(
+        body: Option<B>,
+        lane: Option<Arc<Lane>>,
+        (open, rush): (OpenRequest, &Arc<Rush>),
+    ) -> Self {
+        let rush = Arc::clone(rush);
+        Self { body, rest: Bytes::new(), error: None, lane, turn: Turn::Ours, rush, _open: open }
     }
 
     /// The next piece: on HTTP/1.1 the whole frame, which is written before the next is asked for. h2 keeps what
-    /// it is given per stream, so there a frame is at most a piece.
+    /// it is given per stream, so there a frame is at most a piece; as it is while others are waiting.
     fn cut(&mut self, mut bytes: Bytes) -> Chunk {
-        if self.lane.is_some() && bytes.len() > PIECE_BYTES {
+        self.turn = Turn::Next;
+        if (self.lane.is_some() || self.rush.is_on()) && bytes.len() > PIECE_BYTES {
             self.rest = bytes.split_off(PIECE_BYTES);
         }
         Chunk::new(bytes, self.lane.as_ref())
@@ -47,6 +66,11 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for Outgoing<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunk>, BoxError>>> {
         let this = &mut *self;
+        if this.turn == Turn::Next && this.rush.is_on() && !this.is_end_stream() {
+            this.turn = Turn::Ours;
+            this.rush.give_way(cx.waker());
+            return Poll::Pending;
+        }
         if !this.rest.is_empty() {
             let rest = std::mem::take(&mut this.rest);
             return Poll::Ready(Some(Ok(Frame::data(this.cut(rest)))));

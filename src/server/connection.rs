@@ -23,6 +23,7 @@ use super::body::Outgoing;
 use super::builders::Builders;
 use super::heads::Heads;
 use super::pace::{Order, Pace, Stage};
+use super::rush::Rush;
 use super::tls::{Tls, TlsStream};
 use super::watched::Watched;
 use super::{Options, Peer, Service};
@@ -37,6 +38,7 @@ pub(super) struct House<S> {
     pub(super) service: Arc<S>,
     pub(super) admission: Arc<Admission>,
     pub(super) handshakes: Semaphore,
+    pub(super) rush: Arc<Rush>,
     pub(super) builders: Builders,
     pub(super) options: Options,
 }
@@ -84,6 +86,7 @@ pub(super) async fn serve<S: Service>(
 
 async fn shake_hands<S>(house: &House<S>, tls: &Tls, socket: Watched) -> Option<Box<TlsStream<Watched>>> {
     socket.first_byte().await.ok()?;
+    let _newcomer = house.rush.enter();
     let _turn = house.handshakes.acquire().await.ok()?;
     match Box::pin(tls.accept(socket)).await {
         Ok(stream) => Some(Box::new(stream)),
@@ -222,13 +225,13 @@ async fn answer<S: Service>(
     }
     if request.headers().len() > HEAD_FIELDS {
         house.admission.totals.note_oversized_head();
-        let mut response = http::Response::new(Outgoing::new(None, None, open));
+        let mut response = http::Response::new(Outgoing::new(None, None, (open, &house.rush)));
         *response.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         leave(&pace, &mut response);
         return Ok(response);
     }
     let response = house.service.call(request, &peer).await;
-    let mut response = response.map(|body| Outgoing::new(Some(body), pace.open_lane(), open));
+    let mut response = response.map(|body| Outgoing::new(Some(body), pace.open_lane(), (open, &house.rush)));
     if number >= house.options.requests_per_connection {
         leave(&pace, &mut response);
     }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -16,12 +16,21 @@ use super::admission::Admission;
 use super::builders::Builders;
 use super::connection::{Entrance, House};
 use super::pace::Order;
+use super::rush::Rush;
 use super::sweep::sweep;
 use super::totals::{Cut, Totals};
 use super::{Options, Phase, Service, Tls};
 
 /// How long connections may take to notice that they were cut: they only have to be polled once.
 const CUT_NOTICED: Duration = Duration::from_secs(5);
+
+/// Idle time before the kernel asks whether a silent client still lives.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Bytes the kernel queues for a client beyond what is on the wire. Without this its buffer grows to megabytes per
+/// slow reader, and says that there is room only after a third of them has left: a healthy download on a thin line
+/// would look stalled.
+const UNSENT_BYTES: u32 = 512 << 10;
 
 /// One address to listen on.
 #[derive(Clone, Debug)]
@@ -67,26 +76,57 @@ pub struct Summary {
 /// # Errors
 /// The first address that is taken, not ours, or not allowed.
 pub fn bind(listeners: Vec<Listener>, options: Options) -> Result<Bound, BindError> {
+    bind_with(listeners, options, Vec::new())
+}
+
+/// As [`bind`], where some addresses were bound before by somebody else: a service manager, which keeps clients
+/// waiting in the kernel while this program is exchanged.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_with(
+    listeners: Vec<Listener>,
+    options: Options,
+    mut inherited: Vec<(SocketAddr, StdListener)>,
+) -> Result<Bound, BindError> {
     let mut sockets = Vec::with_capacity(listeners.len());
     for mut listener in listeners {
         let address = listener.address;
-        let (socket, address) =
-            listen(address, options.backlog).map_err(|error| BindError { address, error })?;
+        let handed =
+            inherited.iter().position(|(of, _)| *of == address).map(|place| inherited.swap_remove(place));
+        let bound = match handed {
+            Some((address, socket)) => socket
+                .set_nonblocking(true)
+                .and_then(|()| set_what_is_inherited(SockRef::from(&socket), &options))
+                .map(|()| (socket, address)),
+            None => listen(address, &options),
+        };
+        let (socket, address) = bound.map_err(|error| BindError { address, error })?;
         listener.address = address;
         sockets.push((socket, listener));
     }
     Ok(Bound { sockets, options, totals: Arc::default() })
 }
 
-fn listen(address: SocketAddr, backlog: i32) -> io::Result<(StdListener, SocketAddr)> {
+/// What is set here every accepted socket inherits, without six system calls for each.
+fn set_what_is_inherited(socket: SockRef<'_>, options: &Options) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+    socket.set_tcp_user_timeout(Some(options.send_timeout))?;
+    socket.set_keepalive(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2))
+}
+
+fn listen(address: SocketAddr, options: &Options) -> io::Result<(StdListener, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     // A restart must not wait for the sockets of the last run to leave TIME_WAIT.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    set_what_is_inherited(SockRef::from(&socket), options)?;
     socket.bind(&address.into())?;
-    socket.listen(backlog)?;
+    socket.listen(options.backlog)?;
     let socket = StdListener::from(socket);
     let address = socket.local_addr()?;
     Ok((socket, address))
@@ -117,12 +157,15 @@ impl Bound {
         let house = Arc::new(House {
             service,
             admission: Arc::clone(&admission),
+            rush: Arc::default(),
             handshakes: Semaphore::new(self.options.handshakes),
             builders: Builders::new(&self.options),
             options: self.options.clone(),
         });
         let mut sweeper = JoinSet::new();
         sweeper.spawn(sweep(Arc::clone(&admission), self.options.clone()));
+        let rush: Arc<Rush> = Arc::clone(&house.rush);
+        sweeper.spawn(async move { rush.run().await });
         let mut acceptors = JoinSet::new();
         for (socket, listener) in self.sockets {
             let socket = tokio::net::TcpListener::from_std(socket)?;

@@ -15,6 +15,7 @@ mod lane;
 mod listen;
 mod options;
 mod pace;
+mod rush;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use listen::{BindError, Bound, Listener, Summary, bind};
+pub use listen::{BindError, Bound, Listener, Summary, bind, bind_with};
 pub use options::Options;
 pub use tls::{Tls, TlsError};
 pub use totals::{Cut, Rejected, Totals};

@@ -234,7 +234,12 @@ impl Catalogues {
             preset.read(&root, &name, &body, &mut listing).map(|()| listing)
         });
         match read.await {
-            Ok(read) => read.map_err(malformed),
+            Ok(Ok(read)) => Ok(read),
+            Ok(Err(error)) => {
+                // Damaged on its way, perhaps: it must not be taken for an unchanged one the next time.
+                self.origin.store.remove(entry.key.as_str());
+                Err(malformed(error))
+            }
             Err(_) => Err(malformed(CatalogueError::whole("the parser failed"))),
         }
     }

@@ -82,7 +82,7 @@ impl Catalogues {
             let shown = scope.shown.load();
             for generation in shown.generations.iter().skip(1) {
                 if let Some(listed) = generation.find(&name).filter(|it| !is_part_kind(it.kind)) {
-                    return self.listed(scope, generation, &name, listed);
+                    return self.listed(scope, generation, &name, (listed, visitor));
                 }
             }
         }
@@ -93,7 +93,7 @@ impl Catalogues {
             let (path, ask) = (path.into(), path.into());
             return Place::Listed(ListedFile { key, path, ask, expect, generation: None, scope: None });
         }
-        self.unlisted(path, &scopes)
+        self.unlisted(path, &scopes, visitor)
     }
 
     fn within(&self, scope: &Arc<Scope>, name: &str, visitor: &Visitor<'_>) -> Option<Place> {
@@ -104,7 +104,7 @@ impl Catalogues {
         } else {
             self.chosen(scope, &shown, visitor)?
         };
-        if *name == *scope.name {
+        if *name == *scope.name && !visitor.observer {
             let (now, grace) = (self.clock.now(), self.options.grace);
             self.sessions.pin(&scope.name, visitor, &generation.id, now, grace);
             scope.note_interest();
@@ -124,9 +124,11 @@ impl Catalogues {
             // Asked for by its digest: the same content, under the name it has in the catalogue.
             Some(plain) => match generation.parts.get(plain) {
                 Some(part) => Some(self.part(scope, generation, plain, &part.entry)),
-                None => generation.find(plain).map(|listed| self.listed(scope, generation, plain, listed)),
+                None => generation
+                    .find(plain)
+                    .map(|listed| self.listed(scope, generation, plain, (listed, visitor))),
             },
-            None => Some(self.listed(scope, generation, name, listed)),
+            None => Some(self.listed(scope, generation, name, (listed, visitor))),
         }
     }
 
@@ -156,15 +158,23 @@ impl Catalogues {
         }
     }
 
-    fn listed(&self, scope: &Arc<Scope>, generation: &Arc<Generation>, name: &str, listed: &Listed) -> Place {
+    fn listed(
+        &self,
+        scope: &Arc<Scope>,
+        generation: &Arc<Generation>,
+        name: &str,
+        (listed, visitor): (&Listed, &Visitor<'_>),
+    ) -> Place {
         let Some(word) = listed.expectation.word() else {
             // Without a digest nothing can be promised about its content.
             return Place::Plain;
         };
-        if listed.kind == Kind::Index && !generation.parts.contains_key(name) {
+        if listed.kind == Kind::Index && !visitor.observer && !generation.parts.contains_key(name) {
             self.want_index(scope, generation, name);
         }
-        generation.note_use(name);
+        if !visitor.observer {
+            generation.note_use(name);
+        }
         let ask = generation.path_by_digest(&word).unwrap_or(&listed.path);
         Place::Listed(ListedFile {
             key: self.content_key(&listed.path, &word),
@@ -196,7 +206,7 @@ impl Catalogues {
         Some(kept.filter(|it| it.retired_at().is_none_or(|at| now.since(at) < grace)).unwrap_or(newest))
     }
 
-    fn unlisted(&self, path: &str, scopes: &[Arc<Scope>]) -> Place {
+    fn unlisted(&self, path: &str, scopes: &[Arc<Scope>], visitor: &Visitor<'_>) -> Place {
         if !*self.restored.borrow() {
             return Place::Unstaged(Arc::clone(&self.nowhere));
         }
@@ -209,7 +219,7 @@ impl Catalogues {
         };
         let name = self.preset.fold(&root);
         match scopes.iter().find(|scope| *scope.name == *name) {
-            None if scopes.len() >= SCOPES => Place::Plain,
+            None if scopes.len() >= SCOPES || visitor.observer => Place::Plain,
             None => Place::Unstaged(self.add_scope(Arc::new(Scope::new(&root, &name)))),
             Some(scope) => {
                 let shown = scope.shown.load();
@@ -238,6 +248,19 @@ impl Catalogues {
     /// Has upstream looked at soon: what it sends does not fit what the catalogue says.
     pub fn doubt(&self, scope: &Scope) {
         scope.hurry();
+        self.poked.notify_one();
+    }
+
+    /// Forgets what is shown of catalogues that have a file which `is_gone`: they are read anew when the next agent comes.
+    pub fn forget(&self, is_gone: impl Fn(&Key) -> bool) {
+        for scope in self.scopes.load().iter() {
+            let shown = scope.shown.load();
+            let parts = shown.generations.iter().flat_map(|it| it.parts.values());
+            if parts.map(|part| &part.entry.key).any(&is_gone) {
+                scope.shown.store(Arc::default());
+                scope.hurry();
+            }
+        }
         self.poked.notify_one();
     }
 

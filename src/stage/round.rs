@@ -52,7 +52,12 @@ impl Catalogues {
             if !matches!(upstream.health().state(self.clock.now()), State::Up | State::HalfOpen) {
                 continue;
             }
-            let trouble = match self.look(scope, upstream.name()).await {
+            let mut found = self.look(scope, upstream.name()).await;
+            if matches!(found, Err(Trouble::Malformed { .. })) {
+                // A wrong byte may be the wire's fault; the same one twice is the publisher's.
+                found = self.look(scope, upstream.name()).await;
+            }
+            let trouble = match found {
                 Ok(Found::Same) => {
                     if let Some(shown) = scope.newest() {
                         shown.confirm(self.clock.now());

@@ -16,6 +16,9 @@ use crate::base::clock::Timestamp;
 /// Checks that failed are repeated after this, doubling up to the usual interval.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
+/// The time between looks at a catalogue that is not believed doubles so many times at most: to an hour, usually.
+const SPOILT_DOUBLES: u32 = 7;
+
 /// How much of its clocks and of what agents used a crash may forget.
 const REMEMBER_EVERY: Duration = Duration::from_secs(60);
 
@@ -47,6 +50,8 @@ struct State {
     due: Instant,
     running: bool,
     pause: Duration,
+    /// How often in a row what upstream has was not believed.
+    spoilt: u32,
     asked_at: Instant,
     remembered_at: Instant,
     trouble: Option<(Trouble, Timestamp)>,
@@ -81,6 +86,7 @@ impl Scope {
                 due: now,
                 running: false,
                 pause: FIRST_PAUSE,
+                spoilt: 0,
                 asked_at: now,
                 remembered_at: now,
                 trouble: None,
@@ -130,8 +136,16 @@ impl Scope {
             state.running = false;
             let wait = match &result {
                 Err(trouble) if trouble.is_brief() => state.pause.min(every),
+                // It is fetched whole each time, to tell the publisher's fault from the wire's: ever more seldom.
+                Err(Trouble::Malformed { .. }) => {
+                    state.spoilt = (state.spoilt + 1).min(SPOILT_DOUBLES);
+                    every.saturating_mul(1 << (state.spoilt - 1))
+                }
                 _ => every,
             };
+            if !matches!(result, Err(Trouble::Malformed { .. })) {
+                state.spoilt = 0;
+            }
             state.pause = match &result {
                 Err(trouble) if trouble.is_brief() => (state.pause * 2).min(every.max(FIRST_PAUSE)),
                 _ => FIRST_PAUSE,

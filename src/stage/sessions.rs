@@ -21,6 +21,21 @@ pub struct Visitor<'a> {
     pub agent: Option<&'a str>,
     /// The generation it names itself (`Waypost-Generation`), as another node does while it stages.
     pub generation: Option<&'a str>,
+    /// It only looks: nothing is remembered about it, and nothing is done because of it.
+    pub observer: bool,
+}
+
+impl Visitor<'_> {
+    /// Somebody who only looks.
+    pub const fn observer() -> Self {
+        Self {
+            connection: 0,
+            address: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+            agent: None,
+            generation: None,
+            observer: true,
+        }
+    }
 }
 
 /// The generations agents began with, by connection and by address and user agent.
@@ -79,7 +94,13 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(60);
 
     fn visitor(connection: u64, agent: &str) -> Visitor<'_> {
-        Visitor { connection, address: IpAddr::from([127, 0, 0, 1]), agent: Some(agent), generation: None }
+        Visitor {
+            connection,
+            address: IpAddr::from([127, 0, 0, 1]),
+            agent: Some(agent),
+            generation: None,
+            observer: false,
+        }
     }
 
     #[test]

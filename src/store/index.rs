@@ -320,7 +320,7 @@ fn prepare(db: &Database) -> Result<(), IndexError> {
     txn.commit().or_index()
 }
 
-fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, IndexError> {
+pub(super) fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, IndexError> {
     match opened {
         Ok(table) => Ok(Some(table)),
         Err(TableError::TableDoesNotExist(_)) => Ok(None),

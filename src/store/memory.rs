@@ -53,6 +53,11 @@ impl Memory {
         self.entries.get(key)
     }
 
+    /// The keys of all entries in here.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.entries.iter().map(|(key, _)| Key::clone(&key)).collect()
+    }
+
     pub(super) fn keep_entry(&self, entry: &Arc<Entry>) {
         self.entries.insert(entry.key.clone(), Arc::clone(entry));
     }

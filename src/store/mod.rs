@@ -4,6 +4,7 @@
 //! - `index`, `apply`, `tally`, `writer`: records, block counts and order of eviction (redb), written by one thread in
 //!   batches. Nobody waits for a commit: `pending` holds what is true and not committed yet.
 //! - `ledger`, `space`: blocks without a committed name, and the account of the disk.
+//! - `purge`, `listing`, `operate`: what operators want gone, listed, pinned or checked.
 //! - `memory`: hot entries and blocks (moka). `read`, `write`: the way of a block, on the threads of `pool`.
 //! - `scrub`: reads what nobody asks for, so that rot is found while its bytes can still be fetched again.
 //!
@@ -18,11 +19,14 @@ mod error;
 mod faults;
 mod index;
 mod ledger;
+mod listing;
 mod memory;
 mod open;
+mod operate;
 mod options;
 mod pending;
 mod pool;
+mod purge;
 mod read;
 mod reservation;
 mod scrub;
@@ -43,6 +47,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::digest::Digest;
+use crate::cache::purge::Fate;
 use crate::cache::{Block, Entry, Key, Record};
 use open::Handle;
 use pool::Lane;
@@ -52,7 +57,10 @@ use shared::{Shared, count};
 pub use error::{BadBlock, Damage, OpenError, Refused, WriteError};
 #[cfg(any(test, feature = "testkit"))]
 pub use faults::{CrashPoint, Faults};
+pub use listing::Counted;
+pub use operate::{Checked, Listed};
 pub use options::Options;
+pub use purge::PurgeError;
 pub use reservation::Reservation;
 pub use totals::{Evictions, IntegrityFailures, ScrubReport, Totals};
 
@@ -82,12 +90,19 @@ impl Store {
 
     /// The entry of `key`, if it is in memory. Neither waits nor locks: the hit path.
     pub fn hot(&self, key: &str) -> Option<Arc<Entry>> {
-        self.shared().memory.entry(key)
+        let entry = self.shared().memory.entry(key)?;
+        // What was purged takes the long way, where it is told apart from what is new.
+        self.shared().is_spared(&entry).then_some(entry)
     }
 
     /// The entry of `key`, from memory, from what waits to be committed, or from the index. Errors of the
     /// index are logged, counted, and absence. Costs a file read where it is not in memory.
     pub async fn find(&self, key: &str) -> Option<Arc<Entry>> {
+        let entry = self.find_any(key).await?;
+        self.shared().spare(entry)
+    }
+
+    async fn find_any(&self, key: &str) -> Option<Arc<Entry>> {
         let shared = self.shared();
         for _ in 0..3 {
             if let Some(entry) = shared.memory.entry(key) {
@@ -118,10 +133,11 @@ impl Store {
 
     /// The unfinished body of `key`, with the blocks that are here.
     pub async fn find_partial(&self, key: &str) -> Option<Record> {
-        if let Some(waiting) = self.shared().pending.partial(key) {
-            return waiting.map(|record| (*record).clone());
-        }
-        self.look_up(key, |shared, key| shared.index.partial(key)).await
+        let found = match self.shared().pending.partial(key) {
+            Some(waiting) => waiting.map(|record| (*record).clone()),
+            None => self.look_up(key, |shared, key| shared.index.partial(key)).await,
+        };
+        found.filter(|record| self.shared().is_partial_spared(key, record))
     }
 
     async fn look_up(
@@ -149,8 +165,15 @@ impl Store {
     }
 
     /// Keeps a complete entry in the place of what was there, its unfinished body included. Visible at once;
-    /// committed in the background.
+    /// committed in the background. What was asked for before a purge of it is not kept; readers have it all the
+    /// same.
     pub fn put(&self, entry: Entry) -> Arc<Entry> {
+        if !self.shared().is_spared(&entry) {
+            return match self.shared().fate_of(&entry) {
+                Fate::Gone => Arc::new(entry),
+                _ => self.shared().pending.put(entry.marked(true, entry.pinned), &self.shared().memory),
+            };
+        }
         self.shared().pending.put(entry, &self.shared().memory)
     }
 

@@ -16,6 +16,7 @@ use super::faults::Faults;
 use super::options::Options;
 use super::pending::End;
 use super::pool::Pool;
+use super::purge;
 use super::shared::Shared;
 use super::space::{Part, Trouble};
 use super::writer;
@@ -91,6 +92,8 @@ fn start_threads(
         writer::sweep(&for_sweep, start);
     };
     handles.push(thread::Builder::new().name("store-sweep".into()).spawn(sweep)?);
+    let for_purges = Arc::clone(shared);
+    handles.push(thread::Builder::new().name("store-purge".into()).spawn(move || purge::run(&for_purges))?);
     Ok(())
 }
 

@@ -81,26 +81,84 @@ pub(super) struct Superseded {
     pub(super) holder: Option<Weak<Entry>>,
 }
 
+/// What becomes of an entry that somebody looks at.
+pub(super) enum Revision {
+    /// Nothing.
+    Stay,
+    /// It is gone.
+    Go,
+    /// Another one takes its place.
+    Become(Box<Entry>),
+}
+
 impl Pending {
     /// Makes `entry` true, in memory at once. Its unfinished body is history.
     pub(super) fn put(&self, entry: Entry, memory: &Memory) -> Arc<Entry> {
         let entry = Arc::new(entry);
         let key = entry.key.clone();
         let mut inner = self.inner.lock();
-        memory.keep_entry(&entry);
-        inner.alive.entry(key.clone()).or_default().push(Arc::downgrade(&entry));
-        let weight = weight_of_entry(&entry);
-        let record = if inner.has_room(weight) {
-            Some(Arc::clone(&entry))
-        } else {
-            // The old record must go, or it would come back when this entry leaves memory.
-            inner.unrecorded += 1;
-            None
-        };
-        inner.set_entry(key.clone(), record);
+        inner.take(&entry, memory);
         inner.set_partial(key, None);
         self.poke(inner);
         entry
+    }
+
+    /// Looks at the entry of `key`, whichever is true at this moment, and changes it as `revise` says; whether it
+    /// did. `on_disk` is asked where nothing newer is known here; nothing is committed meanwhile.
+    pub(super) fn revise(
+        &self,
+        key: &str,
+        memory: &Memory,
+        on_disk: impl FnOnce() -> Option<Entry>,
+        revise: impl FnOnce(&Entry) -> Revision,
+    ) -> bool {
+        let mut inner = self.inner.lock();
+        let waiting = inner.entries.get(key).map(|(_, entry)| entry.clone());
+        // Where an entry lives in memory only, what waits is the removal of its predecessor.
+        let current = match waiting {
+            Some(Some(entry)) => Some(entry),
+            Some(None) => memory.entry(key),
+            None => memory.entry(key).or_else(|| on_disk().map(Arc::new)),
+        };
+        let Some(current) = current else { return false };
+        match revise(&current) {
+            Revision::Stay => return false,
+            Revision::Go => {
+                memory.drop_entry(key);
+                inner.set_entry(current.key.clone(), None);
+            }
+            Revision::Become(entry) => inner.take(&Arc::new(*entry), memory),
+        }
+        self.poke(inner);
+        true
+    }
+
+    /// Forgets the unfinished body of `key` if what waits for a commit, or that nothing does, is as `unchanged` says.
+    pub(super) fn drop_partial_if(&self, key: &str, unchanged: impl FnOnce(Option<&Record>) -> bool) {
+        let mut inner = self.inner.lock();
+        let same = match inner.partials.get(key) {
+            Some((_, Some(record))) => unchanged(Some(record)),
+            Some((_, None)) => false,
+            None => unchanged(None),
+        };
+        if same {
+            inner.set_partial(Key::from(key), None);
+            self.poke(inner);
+        }
+    }
+
+    /// Changes that wait for a commit.
+    pub(super) fn waiting(&self) -> usize {
+        let inner = self.inner.lock();
+        inner.entries.len() + inner.partials.len()
+    }
+
+    /// Whether every change up to this number is on disk.
+    pub(super) fn is_committed(&self, number: u64) -> bool {
+        let inner = self.inner.lock();
+        let entries = inner.entries.values().map(|(number, _)| *number);
+        let partials = inner.partials.values().map(|(number, _)| *number);
+        entries.chain(partials).all(|waiting| waiting > number)
     }
 
     pub(super) fn remove(&self, key: &str, memory: &Memory) {
@@ -305,6 +363,20 @@ impl Pending {
 impl Inner {
     fn has_room(&self, weight: usize) -> bool {
         self.entries.len() + self.partials.len() < MOST && self.bytes + weight <= MOST_BYTES
+    }
+
+    /// Makes `entry` the one of its key.
+    fn take(&mut self, entry: &Arc<Entry>, memory: &Memory) {
+        memory.keep_entry(entry);
+        self.alive.entry(entry.key.clone()).or_default().push(Arc::downgrade(entry));
+        let record = if self.has_room(weight_of_entry(entry)) {
+            Some(Arc::clone(entry))
+        } else {
+            // The old record must go, or it would come back when this entry leaves memory.
+            self.unrecorded += 1;
+            None
+        };
+        self.set_entry(entry.key.clone(), record);
     }
 
     fn set_entry(&mut self, key: Key, entry: Option<Arc<Entry>>) {

@@ -79,7 +79,7 @@ fn somewhere() -> Option<Digest> {
 }
 
 /// Checks one block: `None` where all is well.
-fn check(shared: &Shared, digest: &Digest) -> Option<Damage> {
+pub(super) fn check(shared: &Shared, digest: &Digest) -> Option<Damage> {
     let damage = shared.content.read(digest, None).err()?;
     // Freed since it was listed: then it is right that it is gone.
     if !shared.index.names(digest).unwrap_or(false) {

@@ -16,6 +16,7 @@ use super::ledger::Ledger;
 use super::memory::Memory;
 use super::options::Options;
 use super::pending::Pending;
+use super::purge::Purges;
 use super::space::Space;
 use super::totals::{Evictions, IntegrityFailures, Totals};
 use crate::base::clock::Clock;
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) index: Index,
     pub(super) memory: Memory,
     pub(super) pending: Pending,
+    pub(super) purges: Purges,
     pub(super) ledger: Ledger,
     pub(super) space: Space,
     pub(super) buffers: Buffers,
@@ -77,6 +79,7 @@ impl Shared {
             index: Index::new(&options.dir, faults.clone()),
             memory: Memory::new(options.memory),
             pending: Pending::default(),
+            purges: Purges::open(&options.dir),
             ledger: Ledger::default(),
             space: Space::new(options.size, options.min_free, options.max_object),
             buffers: Buffers::default(),

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
+use tokio::sync::broadcast;
 
 use super::calendar::Calendar;
 use crate::base::clock::Timestamp;
@@ -23,6 +24,9 @@ const WAITING_LINES: usize = 16_384;
 
 /// Bytes of a value that a client chose, beyond which it is cut: a log is not a place to put things.
 const FIELD_BYTES: usize = 512;
+
+/// Lines that may wait for somebody who follows along; who is slower misses some.
+const FOLLOWED_LINES: usize = 1_024;
 
 /// Bytes the writer gathers before it writes.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -72,6 +76,8 @@ pub struct AccessRecord<'a> {
     /// The repository, if it is one's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<&'a str>,
+    /// How the cache answered, as in the metrics.
+    pub result: &'a str,
     /// The word of the verdict, as in `Cache-Status` and the metrics.
     pub verdict: &'a str,
     /// The `Range` that was asked for.
@@ -114,6 +120,12 @@ pub struct AccessLog(Arc<Handle>);
 
 #[derive(Debug)]
 struct Handle {
+    writer: Option<ToWriter>,
+    followers: broadcast::Sender<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct ToWriter {
     /// An empty line only wakes the writer, so that it looks at the orders.
     lines: SyncSender<Vec<u8>>,
     format: AccessFormat,
@@ -143,39 +155,68 @@ impl AccessLog {
             writer.run(&waiting);
             drop(finish);
         })?;
-        Ok(Self(Arc::new(Handle { lines, format, orders, finished: Mutex::new(finished) })))
+        Ok(Self::to(Some(ToWriter { lines, format, orders, finished: Mutex::new(finished) })))
+    }
+
+    /// Writes nowhere; only those who follow along see the lines.
+    pub fn nowhere() -> Self {
+        Self::to(None)
+    }
+
+    fn to(writer: Option<ToWriter>) -> Self {
+        let (followers, _) = broadcast::channel(FOLLOWED_LINES);
+        Self(Arc::new(Handle { writer, followers }))
+    }
+
+    /// Whether anybody wants lines at the moment: a request that nobody will read about keeps no notes.
+    pub fn is_wanted(&self) -> bool {
+        self.0.writer.is_some() || self.0.followers.receiver_count() > 0
+    }
+
+    /// The lines from now on, as JSON.
+    pub fn follow(&self) -> broadcast::Receiver<Arc<str>> {
+        self.0.followers.subscribe()
     }
 
     /// Hands a line to the writer, or drops and counts it. Never waits.
     pub fn log(&self, record: &AccessRecord<'_>) {
-        let line = record.render(self.0.format);
-        if self.0.lines.try_send(line).is_err() {
-            self.0.orders.dropped.fetch_add(1, Ordering::Relaxed);
+        if self.0.followers.receiver_count() > 0 {
+            let line = String::from_utf8_lossy(&record.render(AccessFormat::Json)).into_owned();
+            let _ = self.0.followers.send(line.into());
+        }
+        let Some(writer) = &self.0.writer else { return };
+        if writer.lines.try_send(record.render(writer.format)).is_err() {
+            writer.orders.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Continues in a new file of the same name after the lines so far (USR1, for logrotate). If it cannot be
     /// opened, the old one stays in use.
     pub fn reopen(&self) {
-        self.0.orders.reopen.store(true, Ordering::Release);
-        self.wake();
+        if let Some(writer) = &self.0.writer {
+            writer.orders.reopen.store(true, Ordering::Release);
+            writer.wake();
+        }
     }
 
     /// Lines lost since the start, to a full channel or to a write error.
     pub fn dropped(&self) -> u64 {
-        self.0.orders.dropped.load(Ordering::Relaxed)
+        self.0.writer.as_ref().map_or(0, |writer| writer.orders.dropped.load(Ordering::Relaxed))
     }
 
     /// Writes what waits and ends the writer; waits for it, but not for ever. Blocks the thread.
     pub fn close(&self, patience: Duration) {
-        self.0.orders.close.store(true, Ordering::Release);
-        self.wake();
-        let _ = self.0.finished.lock().recv_timeout(patience);
+        let Some(writer) = &self.0.writer else { return };
+        writer.orders.close.store(true, Ordering::Release);
+        writer.wake();
+        let _ = writer.finished.lock().recv_timeout(patience);
     }
+}
 
+impl ToWriter {
     fn wake(&self) {
         // Full is fine: the writer looks at the orders after every line.
-        let _ = self.0.lines.try_send(Vec::new());
+        let _ = self.lines.try_send(Vec::new());
     }
 }
 
@@ -293,6 +334,7 @@ mod tests {
             first_byte: Duration::from_micros(1_500),
             duration: Duration::from_millis(20),
             repository: Some("software"),
+            result: "hit",
             verdict: "hit",
             range: Some("bytes=0-4095"),
             agent: Some("agent/1 \"x\"\u{1b}[31m"),
@@ -354,6 +396,18 @@ mod tests {
         log.log(&record("/after"));
         log.close(Duration::from_secs(10));
         assert_eq!((lines(&old).len(), lines(&path).len()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_sees_the_lines_and_a_log_without_either_wants_none() {
+        let log = AccessLog::nowhere();
+        assert!(!log.is_wanted());
+        let mut lines = log.follow();
+        assert!(log.is_wanted());
+        log.log(&record("/followed"));
+        assert!(lines.recv().await.unwrap().contains("/followed"));
+        drop(lines);
+        assert!(!log.is_wanted());
     }
 
     #[test]

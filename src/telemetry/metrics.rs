@@ -285,6 +285,8 @@ pub struct Metrics {
     pub requests_refused: Reasons,
     /// Access-log lines that were dropped because the disk could not keep up.
     pub access_log_dropped: Count,
+    config_successful: Gauge,
+    config_success_time: Gauge,
     http_requests: Family<Labels, Counter>,
     http_durations: Family<Labels, Durations>,
     cache_requests: Family<Labels, Counter>,
@@ -318,6 +320,8 @@ impl Metrics {
             connections_rejected: Reasons::new("reason"),
             requests_refused: Reasons::new("reason"),
             access_log_dropped: Count::default(),
+            config_successful: Gauge::default(),
+            config_success_time: Gauge::default(),
             http_requests: Family::default(),
             http_durations: Family::default(),
             cache_requests: Family::default(),
@@ -338,9 +342,42 @@ impl Metrics {
         metrics
     }
 
+    /// What this repository has answered with this result: requests, and bytes of bodies.
+    pub fn answered(&self, repository: &str, result: CacheResult) -> (u64, u64) {
+        let labels = vec![("repository", repository.to_owned()), ("result", result.as_str().to_owned())];
+        let of = |family: &Family<Labels, Counter>| family.get(&labels).map_or(0, |count| count.get());
+        (of(&self.cache_requests), of(&self.cache_bytes))
+    }
+
+    /// Bytes of bodies that came from this upstream.
+    pub fn received_from(&self, upstream: &str) -> u64 {
+        self.upstream_bytes.get(&vec![("upstream", upstream.to_owned())]).map_or(0, |count| count.get())
+    }
+
+    /// The configuration was read at this moment, well or not.
+    pub fn config_reloaded(&self, well: bool) {
+        self.config_successful.set(i64::from(well));
+        if well {
+            let now = crate::base::clock::Clock::system().now().0 / 1_000;
+            self.config_success_time.set(i64::try_from(now).unwrap_or(i64::MAX));
+        }
+    }
+
     fn register_node(&mut self, version: &str) {
         let to = &mut self.registry;
         to.register("build", "What runs", Info::new(vec![("version", version.to_owned())]));
+        let successful = self.config_successful.clone();
+        to.register(
+            "config_last_reload_successful",
+            "Whether the configuration in force is the file's",
+            successful,
+        );
+        to.register_with_unit(
+            "config_last_reload_success_timestamp",
+            "When the configuration was last read without errors, since 1970",
+            Unit::Seconds,
+            self.config_success_time.clone(),
+        );
         to.register("http_requests", "Requests answered", self.http_requests.clone());
         to.register_with_unit(
             "http_request_duration",

@@ -94,6 +94,23 @@ impl Authority {
     }
 }
 
+impl Authority {
+    /// The client side of TLS that trusts this CA and shows a certificate.
+    pub fn connector_showing(&self, shown: &Issued) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).expect("the CA is a root");
+        let chain =
+            CertificateDer::pem_slice_iter(shown.cert.as_bytes()).map(|cert| cert.expect("our own PEM"));
+        let key = PrivateKeyDer::from_pem_slice(shown.key.as_bytes()).expect("our own PEM");
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider has the versions")
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain.collect(), key);
+        TlsConnector::from(Arc::new(config.expect("the key fits the certificate")))
+    }
+}
+
 impl Issued {
     /// The server side of TLS with this certificate; asks for a client certificate of `client_ca` if given.
     pub fn acceptor(&self, client_ca: Option<&Authority>) -> TlsAcceptor {

@@ -35,7 +35,7 @@ impl Edition {
         files.push((format!("avvdat-{number}.zip"), content::whole(number * 1_000 + 999, length)));
         let pointer = format!("[AVV-ZIP]\r\nDATVersion={number}\r\nMinorVersion=0\r\n");
         files.push(("avvdat.ini".to_owned(), pointer.into()));
-        let log = replica_log(&files, &[]);
+        let log = replica_log(&files, std::iter::empty());
         let mut all: Vec<(String, Bytes)> =
             files.into_iter().map(|(name, body)| (format!("{CURRENT}{name}"), body)).collect();
         all.push((format!("{CURRENT}Replica.log"), log));
@@ -48,7 +48,8 @@ impl Edition {
                 here.push(("catalog.z".to_owned(), catalog.clone()));
                 all.push(("catalog.z".to_owned(), catalog));
             }
-            all.push((format!("{above}Replica.log"), replica_log(&here, &folders[depth..=depth])));
+            let next = folders.get(depth).into_iter().copied();
+            all.push((format!("{above}Replica.log"), replica_log(&here, next)));
         }
         let status = format!("<SiteStatus Status=\"Enabled\" CatalogVersion=\"{number}\"/>\n");
         all.push((ROOT.to_owned(), status.into()));
@@ -68,16 +69,16 @@ impl Edition {
     /// There is no such file.
     pub fn body(&self, path: &str) -> Bytes {
         let found = self.files.iter().find(|(name, _)| name == path);
-        found.unwrap_or_else(|| panic!("no {path}")).1.clone()
+        found.expect("a file of this edition").1.clone()
     }
 }
 
 /// A `Replica.log` of these files and folders.
-fn replica_log(files: &[(String, Bytes)], folders: &[&str]) -> Bytes {
+fn replica_log<'a>(files: &[(String, Bytes)], folders: impl Iterator<Item = &'a str>) -> Bytes {
+    let folders: Vec<_> = folders.map(|name| (name.to_owned(), None)).collect();
     let mut text = format!("[General]\r\nNumItems={}\r\n", files.len() + folders.len());
-    let folders = folders.iter().map(|name| ((*name).to_owned(), None));
     let files = files.iter().map(|(name, body)| (name.clone(), Some(body)));
-    for (index, (name, body)) in folders.chain(files).enumerate() {
+    for (index, (name, body)) in folders.into_iter().chain(files).enumerate() {
         let (kind, size) = body.map_or(("Directory", 0), |body| ("File", body.len()));
         let hash = body.map(|body| Digest::of(body).to_string().to_uppercase()).unwrap_or_default();
         text.push_str(&format!(

@@ -8,11 +8,10 @@ use waypost::testkit::script::{How, Script};
 use super::agent::{Agent, Outcome, have};
 use super::stage::{File, Stage, answered, file};
 
-/// What the repository is.
-const PRESET: &str = "preset = \"generic\"";
-
-/// What its configuration says about ClamAV's files.
+/// What the repository's configuration says about ClamAV's files. A rule about a file outranks a preset.
 const RULES: &str = r#"
+preset = "generic"
+
 [[repository.rule]]
 match = "*.cdiff"
 immutable = true
@@ -98,18 +97,18 @@ pub(crate) fn mirror(version: u32) -> Vec<File> {
 }
 
 /// A node in front of a mirror of this version.
-pub(crate) async fn stage(preset: &str, version: u32) -> Option<Stage> {
+pub(crate) async fn stage(lines: &str, version: u32) -> Option<Stage> {
     if !have(&[&["freshclam", "--version"], &["id", "-un"]]).await {
         return None;
     }
-    let stage = Stage::new(&format!("{preset}\n{RULES}")).await;
+    let stage = Stage::new(lines).await;
     stage.publish(version, &mirror(version));
     Some(stage)
 }
 
 #[tokio::test]
 async fn freshclam_gets_the_database_and_the_next_machine_costs_no_upstream_body() {
-    let Some(stage) = stage(PRESET, NEWEST).await else { return };
+    let Some(stage) = stage(RULES, NEWEST).await else { return };
     let whole = data("test-6.cvd");
     let one = Scanner::new(&stage, "one", None).await;
     one.update().await.succeeds();
@@ -124,7 +123,7 @@ async fn freshclam_gets_the_database_and_the_next_machine_costs_no_upstream_body
 
 #[tokio::test]
 async fn freshclam_looks_at_the_first_bytes_and_is_told_that_nothing_changed() {
-    let Some(stage) = stage(PRESET, NEWEST).await else { return };
+    let Some(stage) = stage(RULES, NEWEST).await else { return };
     let old = Scanner::new(&stage, "old", Some(1)).await;
     old.update().await.succeeds();
     let head = stage.logs("the version check", answered(206, "/test.cvd")).await;
@@ -146,7 +145,7 @@ async fn freshclam_looks_at_the_first_bytes_and_is_told_that_nothing_changed() {
 
 #[tokio::test]
 async fn freshclam_comes_with_a_new_connection_for_each_file_and_follows_the_chain_of_deltas() {
-    let Some(stage) = stage(PRESET, NEWEST).await else { return };
+    let Some(stage) = stage(RULES, NEWEST).await else { return };
     let one = Scanner::new(&stage, "one", Some(1)).await;
     one.update().await.succeeds();
     assert_eq!(one.version(), NEWEST);
@@ -174,7 +173,7 @@ async fn freshclam_comes_with_a_new_connection_for_each_file_and_follows_the_cha
 
 #[tokio::test]
 async fn freshclam_gets_the_whole_database_where_the_origin_has_no_delta() {
-    let Some(stage) = stage(PRESET, NEWEST).await else { return };
+    let Some(stage) = stage(RULES, NEWEST).await else { return };
     // Of a chain that breaks later it takes what there is, and the rest at its next update.
     stage.set("clamav/test-4.cdiff", Script::status(404, &[]));
     let one = Scanner::new(&stage, "one", Some(1)).await;
@@ -187,7 +186,7 @@ async fn freshclam_gets_the_whole_database_where_the_origin_has_no_delta() {
 
 #[tokio::test]
 async fn freshclam_gets_databases_and_a_list_of_our_own() {
-    let Some(stage) = stage(PRESET, NEWEST).await else { return };
+    let Some(stage) = stage(RULES, NEWEST).await else { return };
     let names = ["main.cvd", "daily.cvd", "bytecode.cvd"];
     let list = Bytes::from("44d88612fea8a8f36de82e1278abb02f:68:Office.Test.File\n");
     stage.publish(0, &names.map(|name| (format!("clamav/{name}"), data("test-6.cvd"))));
@@ -208,7 +207,7 @@ async fn freshclam_gets_databases_and_a_list_of_our_own() {
 
 #[tokio::test]
 async fn freshclam_does_not_notice_that_the_origin_breaks_off() {
-    let Some(stage) = stage(PRESET, NEWEST).await else { return };
+    let Some(stage) = stage(RULES, NEWEST).await else { return };
     for (path, body) in mirror(NEWEST) {
         let how = if path.ends_with("3.cdiff") { How::Reset } else { How::Finish };
         stage.set(&path, file(NEWEST, &body).breaking(body.len() as u64 / 2, how, 1));
@@ -222,7 +221,7 @@ async fn freshclam_does_not_notice_that_the_origin_breaks_off() {
 
 #[tokio::test]
 async fn freshclam_gets_the_whole_database_where_a_delta_is_not_right() {
-    let Some(stage) = stage(PRESET, NEWEST).await else { return };
+    let Some(stage) = stage(RULES, NEWEST).await else { return };
     let path = "clamav/test-2.cdiff";
     stage.set(path, file(NEWEST, &data("test-2.cdiff")).breaking(300, How::Flip, 1));
     let one = Scanner::new(&stage, "one", Some(1)).await;
@@ -232,7 +231,7 @@ async fn freshclam_gets_the_whole_database_where_a_delta_is_not_right() {
 
 /// One machine fetched the database, another the deltas: everything there is.
 async fn warm(version: u32) -> Option<Stage> {
-    let stage = stage(PRESET, version).await?;
+    let stage = stage(RULES, version).await?;
     for (name, has) in [("whole", None), ("deltas", Some(1))] {
         let scanner = Scanner::new(&stage, name, has).await;
         scanner.update().await.succeeds();
@@ -272,7 +271,7 @@ async fn freshclam_updates_with_the_origin_dead() {
 
 #[tokio::test]
 async fn freshclam_gets_a_new_publication_after_the_old_one() {
-    let Some(stage) = stage(PRESET, 3).await else { return };
+    let Some(stage) = stage(RULES, 3).await else { return };
     let one = Scanner::new(&stage, "one", None).await;
     one.update().await.succeeds();
     assert_eq!(one.version(), 3);

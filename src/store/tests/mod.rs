@@ -2,6 +2,7 @@
 
 mod broken;
 mod model;
+mod purge;
 
 use std::fs;
 

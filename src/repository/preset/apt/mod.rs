@@ -57,6 +57,27 @@ fn split_archive(path: &str) -> (&str, &str) {
     path.find("/dists/").and_then(|at| path.split_at_checked(at + 1)).unwrap_or_else(|| names::split(path))
 }
 
+/// What the names in an index are counted from.
+struct Base<'a> {
+    /// The archive's folder, empty or with its slash.
+    archive: &'a str,
+    /// The index lies beside what it lists.
+    flat: bool,
+}
+
+impl Base<'_> {
+    /// The folder that `name` is counted from. A flat index made from the folder above has its own folder's name in
+    /// front of each: `binary/x.deb` in `binary/Packages`.
+    fn of(&self, name: &str) -> &str {
+        let above = || {
+            let (first, _) = name.split_once('/')?;
+            let above = self.archive.strip_suffix('/')?.strip_suffix(first)?;
+            (above.is_empty() || above.ends_with('/')).then_some(above)
+        };
+        above().filter(|_| self.flat).unwrap_or(self.archive)
+    }
+}
+
 /// The folder, digest and algorithm of a `FOLDER/by-hash/SHA256/HEX`.
 fn by_hash(path: &str) -> Option<(&str, Algorithm, &str)> {
     let (folder, hex) = path.rsplit_once('/')?;
@@ -129,7 +150,8 @@ impl Preset for Apt {
         if path == root {
             return release::read(folder, body, listing);
         }
-        packages::read(split_archive(root).0, body, listing)
+        let (archive, rest) = split_archive(root);
+        packages::read(&Base { archive, flat: !rest.starts_with("dists/") }, body, listing)
     }
 
     fn named_by_digest(&self, path: &str) -> Option<Expectation> {
@@ -209,6 +231,17 @@ mod tests {
             assert_eq!(Apt.named_by_digest(&format!("{path}{}", "")), None, "{path}");
         }
         assert_eq!(Apt.named_by_digest(&format!("xby-hash/SHA256/{hex}")), None);
+    }
+
+    #[test]
+    fn a_flat_index_may_be_counted_from_the_folder_above() {
+        let base = |archive: &str, flat, name: &str| Base { archive, flat }.of(name).to_owned();
+        assert_eq!(base("a/binary/", true, "binary/x.deb"), "a/");
+        assert_eq!(base("binary/", true, "binary/x.deb"), "");
+        assert_eq!(base("binary/", true, "x.deb"), "binary/");
+        assert_eq!(base("a-binary/", true, "binary/x.deb"), "a-binary/");
+        assert_eq!(base("pool/", false, "pool/x.deb"), "pool/");
+        assert_eq!(base("", true, "/x.deb"), "");
     }
 
     #[test]

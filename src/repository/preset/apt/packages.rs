@@ -4,13 +4,13 @@
 //! with `Directory` the source of some.
 
 use super::super::{names, text};
-use super::unpack;
+use super::{Base, unpack};
 use crate::base::limits::SOURCE_FILES;
 use crate::repository::expectation::{Algorithm, Expectation};
 use crate::repository::listing::{CatalogueError, Kind, Listed, Listing};
 
-/// Adds the files that an index of the archive in `base` lists. Nothing, where it is packed with what is not read.
-pub(super) fn read(base: &str, body: &[u8], listing: &mut Listing) -> Result<(), CatalogueError> {
+/// Adds the files that an index of an archive lists. Nothing, where it is packed with what is not read.
+pub(super) fn read(base: &Base<'_>, body: &[u8], listing: &mut Listing) -> Result<(), CatalogueError> {
     let Some(mut lines) = unpack::lines(body) else { return Ok(()) };
     let mut stanza = Stanza::default();
     while let Some((number, line)) = lines.next()? {
@@ -112,10 +112,11 @@ impl Stanza {
     }
 
     /// Lists what the stanza names.
-    fn finish(self, base: &str, listing: &mut Listing) -> Result<(), CatalogueError> {
+    fn finish(self, base: &Base<'_>, listing: &mut Listing) -> Result<(), CatalogueError> {
         let refuse = |reason: String| CatalogueError::at(self.line, reason);
         let mut add = |name: &str, expectation| {
-            let path = names::below(base, name.strip_prefix("./").unwrap_or(name))?;
+            let name = name.strip_prefix("./").unwrap_or(name);
+            let path = names::below(base.of(name), name)?;
             let name = path.clone();
             listing.add(&name, Listed { path: path.into(), expectation, kind: Kind::File, optional: false })
         };
@@ -156,9 +157,9 @@ mod tests {
     use super::*;
     use crate::base::digest::Digest;
 
-    fn parse(base: &str, body: impl AsRef<[u8]>) -> Result<Listing, CatalogueError> {
+    fn parse(archive: &str, body: impl AsRef<[u8]>) -> Result<Listing, CatalogueError> {
         let mut listing = Listing::default();
-        read(base, body.as_ref(), &mut listing).map(|()| listing)
+        read(&Base { archive, flat: false }, body.as_ref(), &mut listing).map(|()| listing)
     }
 
     #[test]

@@ -100,6 +100,7 @@ impl<'a> Scanner<'a> {
         if !found.began && !name.get(..8).is_some_and(|begin| begin.eq_ignore_ascii_case("SiteStat")) {
             return Err(format!("`{}` is not SiteStatus", shown(name)));
         }
+        let outermost = !found.began;
         found.began = true;
         loop {
             self.blanks();
@@ -118,7 +119,9 @@ impl<'a> Scanner<'a> {
             let quote =
                 ["\"", "'"].into_iter().find(|quote| self.skip(quote)).ok_or("a value has no quotes")?;
             let value = self.until(quote).ok_or("a value does not end")?;
-            found.take(attribute, value)?;
+            if outermost {
+                found.take(attribute, value)?;
+            }
         }
     }
 
@@ -178,7 +181,7 @@ mod tests {
             r#"<SiteStatus Status="Enabled" CatalogVersion="20261121070000"/>"#,
             "\u{feff}<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<!-- ePO -->\r\n<ns:SiteStatus\r\n xmlns:ns='naSiteStat' \
              status = 'ENABLED' ns:CATALOGVERSION='20261121070000' More=\"1\"></ns:SiteStatus>\r\n",
-            "<SiteStat><Status>Enabled</Status><CatalogVersion> 20261121070000\n</CatalogVersion></SiteStat>",
+            "<SiteStat><Other Status='Idle'/><Status>Enabled</Status><CatalogVersion> 20261121070000\n</CatalogVersion></SiteStat>",
         ] {
             assert_eq!(parse(body), Ok((true, Some(20_261_121_070_000))), "{body}");
         }

@@ -1,0 +1,303 @@
+//! Fetching ahead: what a warm-up means, and the job that does it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::task::JoinSet;
+
+use super::jobs::{Guard, Ongoing};
+use super::locate::{self, Place};
+use super::operator::NodeOperator;
+use super::{fault, jobs};
+use crate::admin::ApiError;
+use crate::admin::api::{Job, JobState, SCHEMA, WarmAsk};
+use crate::base::limits::PATTERNS;
+use crate::cache::Key;
+use crate::cache::verdict::{self, ClientWish, Known, Question, UpstreamState, Verdict};
+use crate::fill::{self, Cause, Origin, Seat, Settled};
+use crate::proxy::Kind;
+use crate::repository::pattern::is_glob;
+use crate::stage::{self, Catalogues, Visitor};
+
+/// Files at the same time, where nothing is said, and at most.
+const AT_ONCE: usize = 4;
+const MOST_AT_ONCE: usize = 64;
+/// How often progress is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// Before a file is tried again after trouble; the second time twice as long.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Tries of one file. A fill has gone through every upstream and resumed for a minute by itself.
+const TRIES: u32 = 3;
+
+/// Begins a warm-up, or says what it would be about.
+pub(super) async fn begin(node: &Arc<NodeOperator>, ask: WarmAsk) -> Result<Job, ApiError> {
+    let at_once = ask.jobs.unwrap_or(AT_ONCE);
+    if !(1..=MOST_AT_ONCE).contains(&at_once) {
+        return Err(fault::bad("`jobs` is out of range", format!("allowed: 1 to {MOST_AT_ONCE}")));
+    }
+    if ask.limit_rate == Some(0) {
+        return Err(fault::bad("`limit_rate` is 0", "leave it out for no limit"));
+    }
+    let paths = expand(node, &ask.patterns).await?;
+    if ask.dry_run {
+        return Ok(dry_run(node, &paths).await);
+    }
+    let guard = node.jobs.begin("warm", paths.len() as u64)?;
+    let job = guard.job().told();
+    let (node, rate) = (Arc::clone(node), ask.limit_rate);
+    tokio::spawn(async move { run(&node, guard, paths, at_once, rate).await });
+    Ok(job)
+}
+
+/// The paths that are meant: those that are written out, and of a pattern those that are known. Known is what is
+/// stored.
+async fn expand(node: &NodeOperator, patterns: &[String]) -> Result<Vec<String>, ApiError> {
+    let (globs, exact): (Vec<String>, Vec<String>) =
+        patterns.iter().cloned().partition(|text| is_glob(text) || text.ends_with('/'));
+    fault::patterns(patterns)?;
+    let mut paths = BTreeSet::new();
+    for url in exact {
+        let (path, query) = locate::canonical(&url)?;
+        paths.insert(query.map_or_else(|| path.clone(), |query| format!("{path}?{query}")));
+    }
+    if !globs.is_empty() {
+        let patterns = Arc::new(fault::patterns(&globs)?);
+        let listed = node.store.list(None, Some(patterns), PATTERNS).await;
+        paths.extend(listed.records.iter().map(|(key, _)| Key::path_in(key.as_str()).to_owned()));
+    }
+    Ok(paths.into_iter().collect())
+}
+
+async fn dry_run(node: &NodeOperator, paths: &[String]) -> Job {
+    let mut job = Job {
+        schema: SCHEMA,
+        id: 0,
+        kind: "warm".to_owned(),
+        state: JobState::Done,
+        total: paths.len() as u64,
+        finished: 0,
+        changed: 0,
+        bytes: 0,
+        running: Vec::new(),
+        failed: Vec::new(),
+        failures: 0,
+        seconds: 0,
+    };
+    for path in paths {
+        match locate::locate(&node.plane.routes(), path) {
+            Ok(place) => {
+                let wanted = wanted(node, &place).await.is_some();
+                job.changed += u64::from(wanted);
+                if wanted && job.running.len() < 20 {
+                    job.running.push(crate::admin::api::JobItem { path: place.path, bytes: 0, length: None });
+                }
+            }
+            Err(error) => {
+                job.failures += 1;
+                job.failed.push(crate::admin::api::JobFailure { path: path.clone(), why: error.message });
+            }
+        }
+    }
+    job
+}
+
+async fn run(node: &Arc<NodeOperator>, guard: Guard, paths: Vec<String>, at_once: usize, rate: Option<u64>) {
+    let job = Arc::clone(guard.job());
+    let mut files = JoinSet::new();
+    for path in paths {
+        while files.len() >= at_once {
+            files.join_next().await;
+        }
+        keep_pace(&job, rate).await;
+        if job.is_stopped() {
+            break;
+        }
+        let (node, job) = (Arc::clone(node), Arc::clone(&job));
+        files.spawn(async move {
+            tokio::select! {
+                () = one(&node, &job, &path) => {}
+                () = job.stopped() => {}
+            }
+        });
+    }
+    while files.join_next().await.is_some() {}
+    let told = job.told();
+    tracing::info!(
+        job = told.id,
+        files = told.total,
+        fetched = told.changed,
+        missing = told.failures,
+        "warmed up"
+    );
+    drop(guard);
+}
+
+/// Waits until what has come so far is no more than the rate allows. The one place that knows about speed.
+pub(super) async fn keep_pace(job: &jobs::Ongoing, rate: Option<u64>) {
+    let Some(rate) = rate else { return };
+    let (bytes, time) = job.pace();
+    let due = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
+    tokio::select! {
+        () = tokio::time::sleep(due.saturating_sub(time)) => {}
+        () = job.stopped() => {}
+    }
+}
+
+/// One file, until it is here or cannot be had.
+async fn one(node: &NodeOperator, job: &Ongoing, path: &str) {
+    let place = match locate::locate(&node.plane.routes(), path) {
+        Ok(place) => place,
+        Err(error) => return job.failed(path, &error.message),
+    };
+    job.on(path, 0, None);
+    let mut pause = PAUSE;
+    for tries in 1..=TRIES {
+        let Some(fill) = wanted(node, &place).await else { return job.finished(path, false, 0) };
+        let seat = node.fills.join(fill);
+        let settled = watch(job, path, &seat).await;
+        match settled {
+            Settled::Entry { entry, .. } if entry.prepared().is_negative() => {
+                return job.failed(path, "not-found");
+            }
+            Settled::Entry { revalidated, .. } => {
+                let (bytes, _) = seat.progress();
+                return job.finished(path, !revalidated, bytes);
+            }
+            Settled::NotShareable(_) => return job.failed(path, "not-shareable"),
+            Settled::Failed(cause) if tries == TRIES || !is_passing(&cause) => {
+                return job.failed(path, cause.word());
+            }
+            Settled::Failed(_) => {}
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+/// Whether it may go better in a moment.
+const fn is_passing(cause: &Cause) -> bool {
+    matches!(
+        cause,
+        Cause::Overloaded
+            | Cause::Unreachable(_)
+            | Cause::Broken(_)
+            | Cause::Changed
+            | Cause::UpstreamDown { .. }
+    )
+}
+
+async fn watch(job: &Ongoing, path: &str, seat: &Seat) -> Settled {
+    let settled = seat.settled();
+    tokio::pin!(settled);
+    loop {
+        tokio::select! {
+            settled = &mut settled => return settled,
+            () = tokio::time::sleep(LOOK) => {
+                let (bytes, length) = seat.progress();
+                job.on(path, bytes, length);
+            }
+        }
+    }
+}
+
+/// The fill that a file needs; `None` where an agent would be answered from the cache.
+async fn wanted(node: &NodeOperator, place: &Place) -> Option<fill::Job> {
+    let Kind::Upstreams { origin, catalogues } = &place.repository.kind else { return None };
+    if let Some(catalogues) = catalogues {
+        match by_catalogue(catalogues, &place.below).await {
+            stage::Place::Part(_) | stage::Place::Withdrawn(_) => return None,
+            stage::Place::Listed(file) => return listed(node, origin, catalogues, file).await,
+            stage::Place::Plain | stage::Place::Unstaged(_) => {}
+        }
+    }
+    let entry = node.store.find(place.key.as_str()).await;
+    let effective = *place.repository.effective(&place.below);
+    let question = Question {
+        entry: entry.as_ref().map(|entry| Known { prepared: entry.prepared(), stale: entry.stale }),
+        effective: &effective,
+        wish: ClientWish::of(&HeaderMap::new()),
+        upstream: UpstreamState::Up,
+        now: node.clock.now(),
+    };
+    if matches!(verdict::decide(&question), Verdict::Serve(_)) {
+        return None;
+    }
+    let stale = entry.filter(|entry| !entry.prepared().is_negative() && entry.prepared().can_revalidate());
+    Some(job_of(origin, place, stale, effective))
+}
+
+/// How long a warm-up waits for a catalogue that has never been read.
+const READ_WITHIN: Duration = Duration::from_secs(60);
+
+/// What the repository's catalogue says about a file; a catalogue that nobody has asked for yet is read first.
+async fn by_catalogue(catalogues: &Catalogues, below: &str) -> stage::Place {
+    let operator = Visitor { observer: false, ..Visitor::observer() };
+    let until = tokio::time::Instant::now() + READ_WITHIN;
+    loop {
+        let place = catalogues.locate(below, &operator);
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        match &place {
+            stage::Place::Unstaged(scope) if !left.is_zero() && !scope.is_hopeless() => {
+                catalogues.staged(scope, left).await;
+            }
+            _ => return place,
+        }
+    }
+}
+
+/// The fill that a listed file needs, held to its listing; `None` where it is here.
+async fn listed(
+    node: &NodeOperator,
+    origin: &Origin,
+    catalogues: &Catalogues,
+    file: stage::ListedFile,
+) -> Option<fill::Job> {
+    catalogues.adopt(&file).await;
+    if node.store.find(file.key.as_str()).await.is_some() {
+        return None;
+    }
+    Some(fill::Job {
+        key: file.key,
+        path: file.ask.into(),
+        query: None,
+        forwarded: HeaderMap::new(),
+        supply: Arc::clone(&origin.supply),
+        effective: crate::repository::rules::Effective::immutable(),
+        stale: None,
+        seen: None,
+        wanted: true,
+        loop_tokens: Vec::new(),
+        expect: Some(Arc::new(file.expect)),
+        only: None,
+        ask_headers: HeaderMap::new(),
+        pinned: true,
+        pace: None,
+    })
+}
+
+fn job_of(
+    origin: &Origin,
+    place: &Place,
+    stale: Option<Arc<crate::cache::Entry>>,
+    effective: crate::repository::rules::Effective,
+) -> fill::Job {
+    fill::Job {
+        key: place.key.clone(),
+        path: place.below.clone(),
+        query: place.query.clone(),
+        forwarded: HeaderMap::new(),
+        supply: Arc::clone(&origin.supply),
+        effective,
+        seen: stale.as_ref().map(|entry| entry.head.received_at),
+        stale,
+        wanted: true,
+        loop_tokens: Vec::new(),
+        expect: None,
+        only: None,
+        ask_headers: HeaderMap::new(),
+        pinned: false,
+        pace: None,
+    }
+}

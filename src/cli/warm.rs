@@ -1,0 +1,54 @@
+//! `waypost warm`: begins a job on the node and watches it, or watches one that runs.
+
+use super::args::GlobalArgs;
+use super::client::Client;
+use super::exit::{Exit, Failure};
+use super::operate_args::WarmArgs;
+use super::{bars, print, purge, talk};
+use crate::admin::api::{Job, WarmAsk};
+
+/// Does it.
+pub(super) async fn run(args: &WarmArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    let client = Client::new(global)?;
+    if let Some(id) = args.job {
+        let job = client.get(&format!("/v1/jobs/{id}")).await?;
+        return bars::watch(&client, global, job).await;
+    }
+    let patterns = purge::patterns(&args.patterns, args.from_file.as_deref())?;
+    if patterns.is_empty() {
+        let help = "name paths, such as /Software/Current/avvdat.zip, or --from-file";
+        return Err(Failure::new(Exit::Usage, "nothing is named to be fetched", help).into());
+    }
+    let jobs = args.jobs.and_then(|jobs| usize::try_from(jobs).ok());
+    let ask = WarmAsk { patterns, jobs, limit_rate: args.limit_rate, dry_run: args.dry_run };
+    let job: Job = client.post("/v1/warm", &ask).await?;
+    if args.dry_run {
+        return dry_run(global, &job);
+    }
+    if !global.quiet {
+        talk::say(&format!(
+            "job {}: it goes on without us; watch it again with waypost warm --job {}",
+            job.id, job.id
+        ));
+    }
+    if args.detach {
+        print::answer(global, &job, || format!("{}\n", job.id))?;
+        return Ok(Exit::Done);
+    }
+    bars::watch(&client, global, job).await
+}
+
+fn dry_run(global: &GlobalArgs, job: &Job) -> anyhow::Result<Exit> {
+    print::answer(global, job, || {
+        let mut text: String =
+            job.running.iter().map(|item| format!("{}\n", print::printable(&item.path))).collect();
+        if job.changed > job.running.len() as u64 {
+            text += "…\n";
+        }
+        text + &format!("would fetch {} of {}\n", job.changed, print::many(job.total, "file"))
+    })?;
+    for failed in &job.failed {
+        talk::say(&format!("  {}: {}", print::printable(&failed.path), failed.why));
+    }
+    Ok(if job.failures > 0 { Exit::Partly } else { Exit::Done })
+}
