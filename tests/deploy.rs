@@ -1,6 +1,6 @@
 //! What `deploy/` says fits what the program is: metrics, runbooks, times, places.
 
-#![expect(clippy::expect_used, reason = "a test may stop at the first broken assumption")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test may stop at the first broken assumption")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
