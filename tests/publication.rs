@@ -154,7 +154,8 @@ fn listed(log: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Editions one after the other on `origin` until dropped: every two to three seconds, and now and then at once.
+/// Editions one after the other on `origin` until dropped, every two to three seconds, and now and then at once. None
+/// of them rests for a second between two of its files: nothing in an ePO tree tells that from a publisher who is done.
 async fn publish(origin: Arc<Origin>, history: History, mut dice: Dice) {
     let mut before = history.lock().first_key_value().map(|(_, it)| Arc::clone(it)).expect("there is one");
     loop {

@@ -2,7 +2,6 @@
 //! an agent gets under a listed name is some edition's content of it, and all of one reading is of one edition.
 
 #![expect(clippy::expect_used, reason = "a test may stop at the first broken assumption")]
-#![expect(clippy::print_stderr, reason = "how much was seen says how much the test is worth")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
