@@ -451,3 +451,20 @@ async fn an_administrators_rule_outranks_the_preset() {
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(version(&node.get(&root, &[]).await), 1, "fresh for an hour, as it says");
 }
+
+#[tokio::test]
+async fn what_a_catalogue_lists_can_be_fetched_ahead_by_its_operator() {
+    let (origin, node) = scene("").await;
+    let edition = Edition::new(1, 2, 100_000);
+    let asked = node.operate("POST", "/v1/warm", "{\"patterns\":[],\"catalog\":true}").await;
+    assert_eq!(asked["total"], 3, "two parts and the full file; the others are catalogue files: {asked}");
+    let job = format!("/v1/jobs/{}", asked["id"]);
+    eventually("it is done", async || node.operate("GET", &job, "").await["state"] == "done").await;
+    let done = node.operate("GET", &job, "").await;
+    assert_eq!(done["failures"], 0, "{done}");
+    drop(origin);
+    for name in ["part0.bin", "part1.bin", "avvdat-1.zip"] {
+        let answer = node.get(&path(name), &[]).await;
+        assert_eq!((answer.status, answer.body), (200, edition.body(&format!("{CURRENT}{name}"))), "{name}");
+    }
+}

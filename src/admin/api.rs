@@ -129,6 +129,9 @@ pub struct DryRun {
 pub struct WarmAsk {
     /// Paths, or patterns over what is known.
     pub patterns: Vec<String>,
+    /// Only what catalogues list, all of it where there is no pattern.
+    #[serde(default)]
+    pub catalog: bool,
     /// Files at the same time, 1 to 64; 4 where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jobs: Option<usize>,

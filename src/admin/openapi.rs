@@ -136,7 +136,16 @@ fn schemas() -> Map<String, Value> {
     add("Reached", of(&Reached { first: texts(), ..Reached::default() }));
     add("PinAsk", of(&PinAsk { patterns: texts(), pinned: true }));
     add("DryRun", of(&DryRun { dry_run: false }));
-    add("WarmAsk", of(&WarmAsk { patterns: texts(), jobs: Some(1), limit_rate: Some(1), dry_run: false }));
+    add(
+        "WarmAsk",
+        of(&WarmAsk {
+            patterns: texts(),
+            catalog: false,
+            jobs: Some(1),
+            limit_rate: Some(1),
+            dry_run: false,
+        }),
+    );
     add("VerifyAsk", of(&VerifyAsk { repair: false, limit_rate: Some(1) }));
     add("Job", of(&job));
     add("Jobs", json!({ "schema": SCHEMA, "jobs": [of(&job)] }));

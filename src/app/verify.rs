@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::fault;
 use super::jobs::{Guard, Ongoing};
 use super::operator::NodeOperator;
-use super::{fault, warm};
 use crate::admin::ApiError;
 use crate::admin::api::{Job, VerifyAsk};
 use crate::base::digest::Digest;
@@ -34,7 +35,7 @@ async fn run(node: &NodeOperator, guard: Guard, repair: bool, rate: Option<u64>)
     let mut bad = HashSet::new();
     let mut after = None;
     while !job.is_stopped() {
-        warm::keep_pace(job, rate).await;
+        keep_pace(job, rate).await;
         let step = node.store.check_blocks(after, STEP).await;
         job.counted(step.blocks, 0, step.bytes);
         if bad.len() < REMEMBERED {
@@ -73,5 +74,16 @@ async fn tell(node: &NodeOperator, job: &Ongoing, bad: HashSet<Digest>, repair: 
                 Err(word) => job.failed(Key::path_in(key), word),
             }
         }
+    }
+}
+
+/// Waits until what has come so far is no more than the rate allows.
+async fn keep_pace(job: &Ongoing, rate: Option<u64>) {
+    let Some(rate) = rate else { return };
+    let (bytes, time) = job.pace();
+    let due = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
+    tokio::select! {
+        () = tokio::time::sleep(due.saturating_sub(time)) => {}
+        () = job.stopped() => {}
     }
 }

@@ -7,16 +7,16 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::task::JoinSet;
 
+use super::fault;
 use super::jobs::{Guard, Ongoing};
 use super::locate::{self, Place};
 use super::operator::NodeOperator;
-use super::{fault, jobs};
 use crate::admin::ApiError;
 use crate::admin::api::{Job, JobState, SCHEMA, WarmAsk};
-use crate::base::limits::LISTED_FILES;
+use crate::base::limits::{BLOCK_BYTES, LISTED_FILES};
 use crate::cache::Key;
 use crate::cache::verdict::{self, ClientWish, Known, Question, UpstreamState, Verdict};
-use crate::fill::{self, Cause, Origin, Seat, Settled};
+use crate::fill::{self, Cause, Origin, Pace, Seat, Settled};
 use crate::proxy::Kind;
 use crate::repository::pattern::is_glob;
 use crate::stage::{self, Catalogues, Visitor};
@@ -42,7 +42,7 @@ pub(super) async fn begin(node: &Arc<NodeOperator>, ask: WarmAsk) -> Result<Job,
     if ask.limit_rate == Some(0) {
         return Err(fault::bad("`limit_rate` is 0", "leave it out for no limit"));
     }
-    let paths = expand(node, &ask.patterns).await?;
+    let paths = expand(node, &ask.patterns, ask.catalog).await?;
     if ask.dry_run {
         return Ok(dry_run(node, &paths).await);
     }
@@ -54,8 +54,10 @@ pub(super) async fn begin(node: &Arc<NodeOperator>, ask: WarmAsk) -> Result<Job,
 }
 
 /// The paths that are meant: those that are written out, and of a pattern those that are known. Known is what is
-/// stored.
-async fn expand(node: &NodeOperator, patterns: &[String]) -> Result<Vec<String>, ApiError> {
+/// stored, and what the generations that are shown list; with `catalog` only that, all of it if there is no pattern.
+async fn expand(node: &NodeOperator, patterns: &[String], catalog: bool) -> Result<Vec<String>, ApiError> {
+    let everything = ["/**".to_owned()];
+    let patterns = if catalog && patterns.is_empty() { &everything } else { patterns };
     let (globs, exact): (Vec<String>, Vec<String>) =
         patterns.iter().cloned().partition(|text| is_glob(text) || text.ends_with('/'));
     fault::patterns(patterns)?;
@@ -66,8 +68,15 @@ async fn expand(node: &NodeOperator, patterns: &[String]) -> Result<Vec<String>,
     }
     if !globs.is_empty() {
         let patterns = Arc::new(fault::patterns(&globs)?);
+        for (_, catalogues) in node.reloader.catalogues() {
+            if catalog && let Some(root) = catalogues.preset().root_of("any") {
+                // One that nobody has asked for yet is read now.
+                by_catalogue(&catalogues, &root).await;
+            }
+            paths.extend(catalogues.listed_paths().into_iter().filter(|path| patterns.matches(path)));
+        }
         let mut after = None;
-        loop {
+        while !catalog {
             let listed = node.store.list(after, Some(Arc::clone(&patterns)), PAGE).await;
             paths.extend(listed.records.iter().map(|(key, _)| Key::path_in(key.as_str()).to_owned()));
             if paths.len() > LISTED_FILES {
@@ -121,18 +130,19 @@ async fn dry_run(node: &NodeOperator, paths: &[String]) -> Job {
 async fn run(node: &Arc<NodeOperator>, guard: Guard, paths: Vec<String>, at_once: usize, rate: Option<u64>) {
     let job = Arc::clone(guard.job());
     let mut files = JoinSet::new();
+    // All files share it, and none that an agent reads is held back by it.
+    let pace = rate.map(|rate| Arc::new(Pace::new(rate, BLOCK_BYTES)));
     for path in paths {
         while files.len() >= at_once {
             files.join_next().await;
         }
-        keep_pace(&job, rate).await;
         if job.is_stopped() {
             break;
         }
-        let (node, job) = (Arc::clone(node), Arc::clone(&job));
+        let (node, job, pace) = (Arc::clone(node), Arc::clone(&job), pace.clone());
         files.spawn(async move {
             tokio::select! {
-                () = one(&node, &job, &path) => {}
+                () = one(&node, &job, &path, pace) => {}
                 () = job.stopped() => {}
             }
         });
@@ -149,19 +159,8 @@ async fn run(node: &Arc<NodeOperator>, guard: Guard, paths: Vec<String>, at_once
     drop(guard);
 }
 
-/// Waits until what has come so far is no more than the rate allows. The one place that knows about speed.
-pub(super) async fn keep_pace(job: &jobs::Ongoing, rate: Option<u64>) {
-    let Some(rate) = rate else { return };
-    let (bytes, time) = job.pace();
-    let due = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
-    tokio::select! {
-        () = tokio::time::sleep(due.saturating_sub(time)) => {}
-        () = job.stopped() => {}
-    }
-}
-
 /// One file, until it is here or cannot be had.
-async fn one(node: &NodeOperator, job: &Ongoing, path: &str) {
+async fn one(node: &NodeOperator, job: &Ongoing, path: &str, pace: Option<Arc<Pace>>) {
     let place = match locate::locate(&node.plane.routes(), path) {
         Ok(place) => place,
         Err(error) => return job.failed(path, &error.message),
@@ -170,7 +169,7 @@ async fn one(node: &NodeOperator, job: &Ongoing, path: &str) {
     let mut pause = PAUSE;
     for tries in 1..=TRIES {
         let Some(fill) = wanted(node, &place).await else { return job.finished(path, false, 0) };
-        let seat = node.fills.join(fill);
+        let seat = node.fills.join(fill::Job { pace: pace.clone(), ..fill });
         let settled = watch(job, path, &seat).await;
         match settled {
             Settled::Entry { entry, .. } if entry.prepared().is_negative() => {

@@ -98,9 +98,12 @@ pub struct PurgeArgs {
                         waypost warm /Software/Current/avvdat.zip --limit-rate 2MiB/s\n  \
                         waypost warm --from-file list.txt -j 2")]
 pub struct WarmArgs {
-    /// Paths of URLs, or globs over what is stored
+    /// Paths of URLs, or globs over what is stored and what catalogues list
     #[arg(value_name = "PATTERN")]
     pub patterns: Vec<String>,
+    /// Only what catalogues list; all of it where nothing else is said
+    #[arg(long)]
+    pub catalog: bool,
     /// More of them, one a line; `-` is stdin
     #[arg(long, value_name = "FILE")]
     pub from_file: Option<PathBuf>,
@@ -117,7 +120,7 @@ pub struct WarmArgs {
     #[arg(long)]
     pub detach: bool,
     /// Watch a job that runs already
-    #[arg(long, value_name = "ID", conflicts_with_all = ["patterns", "from_file", "dry_run", "detach", "jobs", "limit_rate"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["patterns", "catalog", "from_file", "dry_run", "detach", "jobs", "limit_rate"])]
     pub job: Option<u64>,
 }
 

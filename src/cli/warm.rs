@@ -15,12 +15,13 @@ pub(super) async fn run(args: &WarmArgs, global: &GlobalArgs) -> anyhow::Result<
         return bars::watch(&client, global, job).await;
     }
     let patterns = purge::patterns(&args.patterns, args.from_file.as_deref())?;
-    if patterns.is_empty() {
-        let help = "name paths, such as /Software/Current/avvdat.zip, or --from-file";
+    if patterns.is_empty() && !args.catalog {
+        let help = "name paths, such as /Software/Current/avvdat.zip, --catalog, or --from-file";
         return Err(Failure::new(Exit::Usage, "nothing is named to be fetched", help).into());
     }
     let jobs = args.jobs.and_then(|jobs| usize::try_from(jobs).ok());
-    let ask = WarmAsk { patterns, jobs, limit_rate: args.limit_rate, dry_run: args.dry_run };
+    let ask =
+        WarmAsk { patterns, catalog: args.catalog, jobs, limit_rate: args.limit_rate, dry_run: args.dry_run };
     let job: Job = client.post("/v1/warm", &ask).await?;
     if args.dry_run {
         return dry_run(global, &job);

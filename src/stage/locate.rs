@@ -251,6 +251,20 @@ impl Catalogues {
         self.poked.notify_one();
     }
 
+    /// The paths (with the repository's prefix) of all files that the shown generations list, catalogue files left out.
+    pub fn listed_paths(&self) -> Vec<String> {
+        let prefix = &self.origin.supply.prefix;
+        let shown = self.scopes.load();
+        let newest = shown.iter().filter_map(|scope| scope.newest());
+        let paths = |generation: Arc<Generation>| {
+            let payload = |listed: &&Listed| matches!(listed.kind, Kind::File | Kind::Delta);
+            let files = generation.files().map(|(_, listed)| listed).filter(payload);
+            let named = files.filter(|listed| self.preset.named_by_digest(&listed.path).is_none());
+            named.map(|listed| format!("{prefix}{}", listed.path)).collect::<Vec<_>>()
+        };
+        newest.flat_map(paths).collect()
+    }
+
     /// Forgets what is shown of catalogues that have a file which `is_gone`: they are read anew when the next agent comes.
     pub fn forget(&self, is_gone: impl Fn(&Key) -> bool) {
         for scope in self.scopes.load().iter() {

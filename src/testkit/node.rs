@@ -219,10 +219,22 @@ impl TestNode {
 
     /// What the operator's socket says at `path`, such as `/metrics`: the body alone.
     pub async fn admin(&self, path: &str) -> String {
+        self.ask_admin(&format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")).await
+    }
+
+    /// What the operator's API answers to a question with this JSON.
+    pub async fn operate(&self, method: &str, path: &str, json: &str) -> serde_json::Value {
+        let length = json.len();
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n");
+        let body = format!("content-type: application/json\r\ncontent-length: {length}\r\n\r\n{json}");
+        let ends = if json.is_empty() { "\r\n" } else { &body };
+        serde_json::from_str(&self.ask_admin(&(head + ends)).await).expect("the answer is JSON")
+    }
+
+    async fn ask_admin(&self, request: &str) -> String {
         let mut socket =
             UnixStream::connect(self.home.path("admin.sock")).await.expect("the socket is there");
-        let head = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
-        socket.write_all(head.as_bytes()).await.expect("the socket takes a request");
+        socket.write_all(request.as_bytes()).await.expect("the socket takes a request");
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await.expect("the socket answers");
         answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
