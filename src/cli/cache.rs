@@ -71,7 +71,8 @@ fn table(rows: &[EntryRow], wide: bool) -> String {
             (false, false) => "",
         };
         let age = print::time(now.saturating_sub(row.received));
-        let mut cells = vec![row.key.clone(), render_size(row.bytes), age, marks.to_owned()];
+        let key = row.key.split('\n').next().unwrap_or_default().to_owned();
+        let mut cells = vec![key, render_size(row.bytes), age, marks.to_owned()];
         if wide {
             cells.push(row.sha256.clone());
         }

@@ -32,7 +32,9 @@ pub(super) async fn run(args: &PurgeArgs, global: &GlobalArgs) -> anyhow::Result
     let client = Client::new(global)?;
     if everything && !args.dry_run && !args.yes {
         let counted: Reached = client.post("/v1/purge", &PurgeAsk { dry_run: true, ..ask.clone() }).await?;
-        confirm(global, &sentence(&counted, args.soft, true))?;
+        if counted.changed || counted.entries > 0 {
+            confirm(global, &sentence(&counted, args.soft, true))?;
+        }
     }
     let reached: Reached = client.post("/v1/purge", &ask).await?;
     print::answer(global, &reached, || {

@@ -116,6 +116,7 @@ fn screen(status: &Value) -> String {
         text += &format!("          DEGRADED: {why}\n");
     }
     text += &upstreams(status);
+    text += &catalogues(status);
     if let Some(table) = fills_table(status) {
         text += "\n";
         text += &table;
@@ -136,6 +137,26 @@ fn upstreams(status: &Value) -> String {
         let speed = row.get("bytes_per_second").and_then(Value::as_u64);
         let speed = speed.map_or("-".to_owned(), |speed| format!("{}/s", render_size(speed)));
         table.row(vec![word(row, "/url").to_owned(), word(row, "/repository").to_owned(), state, speed]);
+    }
+    if table.is_empty() { String::new() } else { format!("\n{}", table.render()) }
+}
+
+fn catalogues(status: &Value) -> String {
+    let mut table = Table::new(&["CATALOGUE", "REPOSITORY", "VERSION", "CONFIRMED", "STATE"], &[]);
+    for row in status.get("catalogues").and_then(Value::as_array).into_iter().flatten() {
+        let age = row.get("age_seconds").and_then(Value::as_u64);
+        let confirmed = age.map_or_else(|| "-".to_owned(), |age| format!("{age} s ago"));
+        let version = word(row, "/version");
+        let version = if version.is_empty() { word(row, "/generation") } else { version };
+        let state = match (row.get("alarm") == Some(&Value::Bool(true)), word(row, "/trouble/reason")) {
+            (false, "") if age.is_some() => "shown".to_owned(),
+            (false, "") => "none".to_owned(),
+            (true, "") => "TOO OLD".to_owned(),
+            (true, why) => format!("TOO OLD: {why}"),
+            (false, why) => format!("nothing newer: {why}"),
+        };
+        let names = [word(row, "/root"), word(row, "/repository"), version].map(str::to_owned);
+        table.row(names.into_iter().chain([confirmed, state]).collect());
     }
     if table.is_empty() { String::new() } else { format!("\n{}", table.render()) }
 }

@@ -24,7 +24,7 @@ mod values;
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use checked::{
     AccessFormat, AdminConfig, AdminRole, CacheConfig, CatalogueConfig, CheckedConfig, Limits, LogConfig,
@@ -65,6 +65,17 @@ pub fn load(path: &Path) -> Result<(CheckedConfig, Diagnostics), Diagnostics> {
     let base = std::path::absolute(if base.as_os_str().is_empty() { Path::new(".") } else { base });
     let base = base.map_err(|error| failed(format!("cannot find the working directory: {error}")))?;
     check_text(&name, &text, &base)
+}
+
+/// Where a node that runs from this file has its admin socket, as far as that can be told from a file that may have
+/// errors elsewhere.
+pub fn admin_socket(path: &Path) -> Option<PathBuf> {
+    let text = read(path).ok()?;
+    let base = std::path::absolute(path).ok()?.parent()?.to_owned();
+    let cx = Context::new(&base);
+    let table = reader::parse(&text, &cx)?;
+    let root = Section::root(&table, &ROOT, &cx);
+    root.section("admin", "[admin]", &admin::ADMIN).path("socket").map(|at| at.value)
 }
 
 fn read(path: &Path) -> Result<String, String> {

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::checked::{
-    AccessFormat, AdminRole, CheckedConfig, LogFormat, QueryMode, RepositoryConfig, RuleConfig, Source,
-    TlsFiles, UpstreamsConfig,
+    AccessFormat, AdminRole, CatalogueConfig, CheckedConfig, LogFormat, PrepareConfig, Preset, QueryMode,
+    RepositoryConfig, RuleConfig, Source, TlsFiles, UpstreamsConfig,
 };
 use super::reader;
 use super::values::{render_bytes, render_duration};
@@ -170,6 +170,13 @@ impl List {
         self.begin("[[repository]]", format!("repository.{place}"));
         self.put("name", Some(quoted(&repository.name)));
         self.put("path", Some(quoted(&repository.path)));
+        self.put("preset", Some(quoted(repository.preset.as_str())));
+        let has_list = |upstreams: &UpstreamsConfig| upstreams.catalogue.is_some();
+        if repository.preset == Preset::Generic
+            && matches!(&repository.source, Source::Upstreams(upstreams) if has_list(upstreams))
+        {
+            self.put("checksums", Some("true".to_owned()));
+        }
         self.put(
             "query",
             Some(quoted(match repository.query {
@@ -201,6 +208,29 @@ impl List {
         self.put("first_byte_timeout", Some(time(upstreams.first_byte_timeout)));
         self.put("stall_timeout", Some(time(upstreams.stall_timeout)));
         self.put("min_rate", Some(quoted(&format!("{}/s", render_bytes(upstreams.min_rate)))));
+        if let Some(catalogue) = &upstreams.catalogue {
+            self.catalogue(catalogue);
+        }
+    }
+
+    fn catalogue(&mut self, catalogue: &CatalogueConfig) {
+        self.put("check_every", Some(time(catalogue.check_every)));
+        self.put(
+            "prepare",
+            match &catalogue.prepare {
+                PrepareConfig::Nothing => Some(quoted("none")),
+                PrepareConfig::Deltas => Some(quoted("deltas")),
+                PrepareConfig::Used => Some(quoted("used")),
+                PrepareConfig::All => Some(quoted("all")),
+                PrepareConfig::Matching(globs) => texts(globs),
+            },
+        );
+        self.put("prepare_within", Some(time(catalogue.prepare_within)));
+        self.put("prefetch", Some(catalogue.prefetch.to_string()));
+        self.put("prefetch_rate", Some(quoted(&format!("{}/s", render_bytes(catalogue.prefetch_rate)))));
+        self.put("grace", Some(time(catalogue.grace)));
+        self.put("alarm_after", Some(time(catalogue.alarm_after)));
+        self.put("stop_after", catalogue.stop_after.map(time));
     }
 
     fn rule(&mut self, rule: &RuleConfig) {

@@ -16,8 +16,12 @@ use crate::base::clock::Timestamp;
 /// Checks that failed are repeated after this, doubling up to the usual interval.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The time between looks at a catalogue that is not believed doubles so many times at most: to an hour, usually.
-const SPOILT_DOUBLES: u32 = 7;
+/// A publication that is only a little late is over by then.
+const COSTLY_AFTER: Duration = Duration::from_secs(30);
+
+/// After that a file that came whole and wrong is fetched again more and more seldom, up to this: each time it crosses the
+/// WAN for nothing.
+const COSTLY_PAUSE: Duration = Duration::from_secs(300);
 
 /// How much of its clocks and of what agents used a crash may forget.
 const REMEMBER_EVERY: Duration = Duration::from_secs(60);
@@ -49,10 +53,10 @@ pub(super) struct Shown {
 #[derive(Debug)]
 struct State {
     due: Instant,
+    /// However much it is hurried, not before.
+    not_before: Instant,
     running: bool,
     pause: Duration,
-    /// How often in a row what upstream has was not believed.
-    spoilt: u32,
     asked_at: Instant,
     remembered_at: Instant,
     trouble: Option<(Trouble, Timestamp)>,
@@ -85,9 +89,9 @@ impl Scope {
             shown: ArcSwap::default(),
             state: Mutex::new(State {
                 due: now,
+                not_before: now,
                 running: false,
                 pause: FIRST_PAUSE,
-                spoilt: 0,
                 asked_at: now,
                 remembered_at: now,
                 trouble: None,
@@ -124,7 +128,7 @@ impl Scope {
     pub(super) fn hurry(&self) {
         let mut state = self.state.lock();
         if !state.running {
-            state.due = Instant::now();
+            state.due = Instant::now().max(state.not_before);
         }
     }
 
@@ -147,23 +151,25 @@ impl Scope {
         {
             let mut state = self.state.lock();
             state.running = false;
+            let since = state.trouble.as_ref().map(|(_, since)| *since);
+            let lasts = since.is_some_and(|since| now.since(since) >= COSTLY_AFTER);
             let wait = match &result {
-                Err(trouble) if trouble.is_brief() => state.pause.min(every),
-                // It is fetched whole each time, to tell the publisher's fault from the wire's: ever more seldom.
-                Err(Trouble::Malformed { .. }) => {
-                    state.spoilt = (state.spoilt + 1).min(SPOILT_DOUBLES);
-                    every.saturating_mul(1 << (state.spoilt - 1))
-                }
+                Err(trouble) if trouble.is_costly() && lasts => state.pause,
+                Err(trouble) if trouble.is_brief() || trouble.is_costly() => state.pause.min(every),
                 _ => every,
             };
-            if !matches!(result, Err(Trouble::Malformed { .. })) {
-                state.spoilt = 0;
-            }
             state.pause = match &result {
-                Err(trouble) if trouble.is_brief() => (state.pause * 2).min(every.max(FIRST_PAUSE)),
+                Err(trouble) if trouble.is_costly() && lasts => {
+                    (state.pause * 2).min(every.max(COSTLY_PAUSE))
+                }
+                Err(trouble) if trouble.is_brief() || trouble.is_costly() => {
+                    (state.pause * 2).min(every.max(FIRST_PAUSE))
+                }
                 _ => FIRST_PAUSE,
             };
             state.due = Instant::now() + wait;
+            let costly = matches!(&result, Err(trouble) if trouble.is_costly());
+            state.not_before = if costly { state.due } else { Instant::now() };
             state.trouble = match (result, state.trouble.take()) {
                 (Ok(()), _) => None,
                 (Err(trouble), Some((before, since))) if before.word() == trouble.word() => {

@@ -92,6 +92,11 @@ impl Trouble {
         matches!(self, Self::Moving | Self::Unsettled | Self::NotReady { .. } | Self::Missing { .. })
     }
 
+    /// Whether finding it out again costs a whole file, or several.
+    pub(super) const fn is_costly(&self) -> bool {
+        matches!(self, Self::Malformed { .. } | Self::NotReady { cause: Cause::Lied(_), .. })
+    }
+
     /// The cause an agent is told when there is nothing to show at all.
     pub fn cause(&self) -> Cause {
         match self {

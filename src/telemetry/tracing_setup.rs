@@ -71,6 +71,13 @@ pub fn init_tracing(filter: &str, format: LogFormat) -> Result<LogHandle, LogErr
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
+    // A lone word is taken for the name of a part of the program, and everything else would be silent.
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_known = |word: &str| word.contains('=') || levels.contains(&word.trim().to_lowercase().as_str());
+    if let Some(word) = filter.split(',').find(|word| !is_known(word)) {
+        let reason = format!("`{}` is neither a level nor part=level", word.escape_debug());
+        return Err(LogError::Filter { filter: filter.to_owned(), reason });
+    }
     EnvFilter::builder()
         .parse(filter)
         .map_err(|error| LogError::Filter { filter: filter.to_owned(), reason: error.to_string() })
@@ -83,6 +90,9 @@ mod tests {
     #[test]
     fn filters_are_levels_or_directives() {
         assert!(parse("info").is_ok());
+        for silent in ["nonsense", "", "info,waypost::fill", "verbose"] {
+            assert!(parse(silent).is_err(), "{silent:?} would silence everything else");
+        }
         assert!(parse("warn,waypost::fill=debug").is_ok());
         assert!(matches!(parse("waypost=loud"), Err(LogError::Filter { .. })));
     }

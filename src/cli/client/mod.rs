@@ -261,8 +261,7 @@ fn endpoint(text: &str) -> Result<Endpoint, Failure> {
 
 /// What the configuration says, if there is one that can be read: a broken one must not keep anybody from asking.
 fn configured_socket(file: &Path) -> PathBuf {
-    let configured = config::load(file).ok().and_then(|(config, _)| config.admin.socket);
-    configured.unwrap_or_else(|| PathBuf::from(SOCKET))
+    config::admin_socket(file).unwrap_or_else(|| PathBuf::from(SOCKET))
 }
 
 fn read_token(path: &Path) -> Result<HeaderValue, Failure> {
