@@ -2,7 +2,6 @@
 
 #![expect(
     clippy::expect_used,
-    clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a test may stop at the first broken assumption"

@@ -18,7 +18,7 @@ use crate::cache::Key;
 use crate::cache::verdict::{self, ClientWish, Known, Question, UpstreamState, Verdict};
 use crate::fill::{self, Cause, Origin, Pace, Seat, Settled};
 use crate::proxy::Kind;
-use crate::repository::pattern::is_glob;
+use crate::repository::pattern::{Patterns, is_glob};
 use crate::stage::{self, Catalogues, Visitor};
 
 /// Files at the same time, where nothing is said, and at most.
@@ -75,23 +75,28 @@ async fn expand(node: &NodeOperator, patterns: &[String], catalog: bool) -> Resu
             }
             paths.extend(catalogues.listed_paths().into_iter().filter(|path| patterns.matches(path)));
         }
-        let mut after = None;
-        while !catalog {
-            let listed = node.store.list(after, Some(Arc::clone(&patterns)), PAGE).await;
-            paths.extend(listed.records.iter().map(|(key, _)| Key::path_in(key.as_str()).to_owned()));
-            if paths.len() > LISTED_FILES {
-                return Err(fault::bad(
-                    format!("more than {LISTED_FILES} files match"),
-                    "name a narrower pattern",
-                ));
-            }
-            match listed.next {
-                Some(next) => after = Some(next),
-                None => break,
-            }
+        if !catalog {
+            add_stored(node, &patterns, &mut paths).await;
+        }
+        if paths.len() > LISTED_FILES {
+            let message = format!("more than {LISTED_FILES} files match");
+            return Err(fault::bad(message, "name a narrower pattern"));
         }
     }
     Ok(paths.into_iter().collect())
+}
+
+/// What is stored of the files that match, up to a few more than may be.
+async fn add_stored(node: &NodeOperator, patterns: &Arc<Patterns>, paths: &mut BTreeSet<String>) {
+    let mut after = None;
+    loop {
+        let listed = node.store.list(after, Some(Arc::clone(patterns)), PAGE).await;
+        paths.extend(listed.records.iter().map(|(key, _)| Key::path_in(key.as_str()).to_owned()));
+        match listed.next {
+            Some(next) if paths.len() <= LISTED_FILES => after = Some(next),
+            _ => return,
+        }
+    }
 }
 
 async fn dry_run(node: &NodeOperator, paths: &[String]) -> Job {
