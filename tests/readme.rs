@@ -114,7 +114,7 @@ fn the_configurations_to_paste_are_valid() {
     }
     let readme = read("README.md");
     let all = blocks(&readme, "toml");
-    assert_eq!(all.len(), 3);
+    assert_eq!(all.len(), 4);
     for text in all {
         if let Err(found) = config::check_text("README.md", text, dir.path()) {
             panic!("{found}");

@@ -189,7 +189,7 @@ async fn ended(
                 node: &asked.plane.options.node,
                 fwd: Some(forwarding(reason)),
                 fwd_status: Some(if revalidated { 304 } else { entry.head.status }),
-                stored: !entry.prepared().is_negative(),
+                stored: true,
                 collapsed: !leads,
                 ..CacheStatus::default()
             };
