@@ -521,6 +521,7 @@ mod tests {
         upstream.replied(StatusCode::OK);
         upstream.received(50 << 20);
         upstream.lied("two-lengths");
+        metrics.catalogues("dats").refused("moving");
         metrics.cache_evictions.of("space").inc();
         metrics.cache_integrity_failures.of("disk").inc();
         metrics.fill_resumes.of("reset").inc();
@@ -578,6 +579,6 @@ mod tests {
                 assert!(typed(name) || base.is_some_and(typed), "{line}");
             }
         }
-        assert_eq!(families, 23);
+        assert_eq!(families, 32);
     }
 }
