@@ -244,7 +244,8 @@ async fn wanted(node: &NodeOperator, place: &Place) -> Option<fill::Job> {
         return None;
     }
     let stale = entry.filter(|entry| !entry.prepared().is_negative() && entry.prepared().can_revalidate());
-    Some(job_of(origin, place, stale, effective))
+    let target = (place.key.clone(), place.below.clone(), place.query.clone());
+    Some(job_of(origin, target, stale, effective))
 }
 
 /// How long a warm-up waits for a catalogue that has never been read.
@@ -277,35 +278,21 @@ async fn listed(
     if node.store.find(file.key.as_str()).await.is_some() {
         return None;
     }
-    Some(fill::Job {
-        key: file.key,
-        path: file.ask.into(),
-        query: None,
-        forwarded: HeaderMap::new(),
-        supply: Arc::clone(&origin.supply),
-        effective: crate::repository::rules::Effective::immutable(),
-        stale: None,
-        seen: None,
-        wanted: true,
-        loop_tokens: Vec::new(),
-        expect: Some(Arc::new(file.expect)),
-        only: None,
-        ask_headers: HeaderMap::new(),
-        pinned: true,
-        pace: None,
-    })
+    let effective = crate::repository::rules::Effective::immutable();
+    let job = job_of(origin, (file.key, file.ask.into(), None), None, effective);
+    Some(fill::Job { expect: Some(Arc::new(file.expect)), pinned: true, ..job })
 }
 
 fn job_of(
     origin: &Origin,
-    place: &Place,
+    (key, path, query): (Key, String, Option<String>),
     stale: Option<Arc<crate::cache::Entry>>,
     effective: crate::repository::rules::Effective,
 ) -> fill::Job {
     fill::Job {
-        key: place.key.clone(),
-        path: place.below.clone(),
-        query: place.query.clone(),
+        key,
+        path,
+        query,
         forwarded: HeaderMap::new(),
         supply: Arc::clone(&origin.supply),
         effective,
