@@ -1,11 +1,12 @@
 //! The fill from outside: one fetch for many, and nobody harmed by anybody's leaving.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use waypost::cache::{BodyMap, Head, Record};
-use waypost::fill::{Cause, Options, Outcome};
+use waypost::cache::{BodyMap, Head, Key, Record};
+use waypost::fill::{Cause, Options, Outcome, Settled};
 use waypost::testkit::client::{Answer, Client, End};
 use waypost::testkit::content;
 use waypost::testkit::fills::{self, FillBench};
@@ -716,4 +717,32 @@ async fn a_fill_in_a_full_queue_fails_with_overloaded() {
     assert_eq!(bench.read("/other", 1).await, Err(Cause::Overloaded));
     gate.open();
     assert!(matches!(first.outcome().await, Outcome::Streaming(_) | Outcome::Settled(_)));
+}
+
+/// Whoever has read a body and does not believe it asks again, and must not be given the same one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fill_that_has_ended_is_never_joined() {
+    let origin = Origin::start().await;
+    origin.set(PATH, Script::file(36, 1_000));
+    let bench = FillBench::new(Options::default(), vec![upstream::Options::new(origin.url())]);
+    let rounds = tokio::task::spawn_blocking(move || {
+        for round in 1..=300 {
+            let seat = bench.join(PATH);
+            assert!(seat.leads, "round {round}");
+            // Looked at without a pause: the fill's own task has not come to its end when its outcome is here.
+            let mut settled = std::pin::pin!(seat.settled());
+            let mut cx = Context::from_waker(Waker::noop());
+            let begun = std::time::Instant::now();
+            let settled = loop {
+                assert!(begun.elapsed() < Duration::from_secs(60), "round {round}");
+                if let Poll::Ready(settled) = settled.as_mut().poll(&mut cx) {
+                    break settled;
+                }
+            };
+            assert!(matches!(settled, Settled::Entry { .. }), "round {round}");
+            bench.store.remove(Key::new("files", PATH, None).as_str());
+        }
+    });
+    rounds.await.unwrap();
+    assert_eq!(origin.counts(PATH).requests, 300);
 }

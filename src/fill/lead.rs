@@ -44,8 +44,8 @@ struct Lead {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        self.fill.settle(Settled::Failed(Cause::Internal));
         self.fills.leave(&self.fill);
+        self.fill.settle(Settled::Failed(Cause::Internal));
     }
 }
 
@@ -55,19 +55,18 @@ pub(super) async fn run(fills: Fills, fill: Arc<Fill>, mut job: Job) {
     job.loop_tokens.push(token.as_str().to_owned());
     let lead = Lead { fills, fill, _token: token };
     let supply = Arc::clone(&job.supply);
-    match drive(&lead, job).await {
-        Ok(settled) => {
-            supply.events.ended("complete");
-            lead.fill.settle(settled);
-        }
-        Err(cause) => {
-            tracing::debug!(key = %lead.fill.key(), %cause, "fill ended");
-            supply.events.ended(cause.word());
-            // Out of the registry first: whoever comes now starts anew instead of sharing the failure.
-            lead.fills.leave(&lead.fill);
-            lead.fill.settle(Settled::Failed(cause));
-        }
-    }
+    let settled = drive(&lead, job).await.unwrap_or_else(|cause| {
+        tracing::debug!(key = %lead.fill.key(), %cause, "fill ended");
+        Settled::Failed(cause)
+    });
+    supply.events.ended(match &settled {
+        Settled::Failed(cause) => cause.word(),
+        Settled::Entry { .. } | Settled::NotShareable(_) => "complete",
+    });
+    // Out of the registry first: whoever asks after having seen the outcome wants a new one, be it that this one failed,
+    // be it that it was read and not believed.
+    lead.fills.leave(&lead.fill);
+    lead.fill.settle(settled);
 }
 
 async fn drive(lead: &Lead, mut job: Job) -> Result<Settled, Cause> {
