@@ -1,6 +1,8 @@
 //! Diagnostics on stderr: text for people, JSON for collectors, the level changeable while running.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{IsTerminal as _, stderr};
+use std::panic::{self, PanicHookInfo};
 
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -49,7 +51,7 @@ impl LogHandle {
     }
 }
 
-/// Sends diagnostics of the whole process to stderr. Once, from the binary.
+/// Sends diagnostics of the whole process to stderr, panics included. Once, from the binary.
 ///
 /// # Errors
 /// The filter cannot be parsed, or diagnostics were set up before.
@@ -67,7 +69,17 @@ pub fn init_tracing(filter: &str, format: LogFormat) -> Result<LogHandle, LogErr
         registry.with(layer).try_init()
     };
     result.map_err(|_| LogError::Twice)?;
+    // One line like any other: what the standard hook prints tears the lines that others write meanwhile.
+    panic::set_hook(Box::new(report_panic));
     Ok(LogHandle(handle))
+}
+
+fn report_panic(panic: &PanicHookInfo<'_>) {
+    let at = panic.location().map(ToString::to_string);
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    let reason = panic.payload_as_str();
+    tracing::error!(at, reason, backtrace, "a part of the node panicked");
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
