@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::BoxError;
 use super::lane::{Chunk, Lane};
 use super::pace::OpenRequest;
-use super::rush::Rush;
+use super::rush::{FIRST_BYTES, Rush};
 use crate::base::limits::PIECE_BYTES;
 
 /// The body of an answer, or nothing where the server answers by itself.
@@ -30,7 +30,9 @@ pub(super) struct Outgoing<B> {
 /// Whether the next piece has given way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
-    /// It is the first one, or has waited: it goes.
+    /// It is the first one: it goes.
+    First,
+    /// It has waited: it goes.
     Ours,
     /// It has to wait if there is a crowd.
     Next,
@@ -43,15 +45,20 @@ impl<B> Outgoing<B> {
         (open, rush): (OpenRequest, &Arc<Rush>),
     ) -> Self {
         let rush = Arc::clone(rush);
-        Self { body, rest: Bytes::new(), error: None, lane, turn: Turn::Ours, rush, _open: open }
+        Self { body, rest: Bytes::new(), error: None, lane, turn: Turn::First, rush, _open: open }
     }
 
     /// The next piece: on HTTP/1.1 the whole frame, which is written before the next is asked for. h2 keeps what
-    /// it is given per stream, so there a frame is at most a piece; as it is while others are waiting.
+    /// it is given per stream, so there a frame is at most a piece; as it is while others are waiting, and then the
+    /// first one is small.
     fn cut(&mut self, mut bytes: Bytes) -> Chunk {
-        self.turn = Turn::Next;
-        if (self.lane.is_some() || self.rush.is_on()) && bytes.len() > PIECE_BYTES {
-            self.rest = bytes.split_off(PIECE_BYTES);
+        let most = match std::mem::replace(&mut self.turn, Turn::Next) {
+            Turn::First if self.rush.is_on() => FIRST_BYTES,
+            _ if self.lane.is_some() || self.rush.is_on() => PIECE_BYTES,
+            _ => usize::MAX,
+        };
+        if bytes.len() > most {
+            self.rest = bytes.split_off(most);
         }
         Chunk::new(bytes, self.lane.as_ref())
     }

@@ -24,8 +24,16 @@ const BEAT: Duration = Duration::from_millis(10);
 /// Pieces that go out at each beat of a crowd: 200 MB/s, which two slow cores have beside their handshakes.
 const PIECES: usize = 16;
 
+/// Bytes of an answer's first piece in a crowd, a TLS record: it says that the answer is there, and a thousand of them
+/// cost no more than the handshakes of a few.
+pub(super) const FIRST_BYTES: usize = 16 << 10;
+
 /// Beats without a handshake done after which a crowd counts as slow.
 const PATIENCE: usize = 5;
+
+/// Beats with few newcomers after which the crowd is through. One alone says little: while the door is being opened to
+/// the next ones, nobody stands in it.
+const CALM: usize = 3;
 
 /// The crowd, and who gives way to it.
 #[derive(Debug, Default)]
@@ -67,11 +75,12 @@ impl Rush {
     pub(super) async fn run(&self) {
         loop {
             self.came.notified().await;
-            let (mut done, mut still) = (self.done.load(Ordering::Relaxed), 0);
-            while self.newcomers.load(Ordering::Relaxed) >= CROWD && still < PATIENCE {
+            let (mut done, mut still, mut calm) = (self.done.load(Ordering::Relaxed), 0, 0);
+            while calm < CALM && still < PATIENCE {
                 sleep(BEAT).await;
                 let now = self.done.load(Ordering::Relaxed);
                 still = if now == done { still + 1 } else { 0 };
+                calm = if self.newcomers.load(Ordering::Relaxed) < CROWD { calm + 1 } else { 0 };
                 done = now;
                 self.let_go(PIECES);
             }
