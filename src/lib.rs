@@ -6,11 +6,13 @@
 //! - pure rules: [`protocol`], [`repository`], [`cache`]
 //! - adapters: [`store`], [`upstream`], [`fill`], [`server`], [`telemetry`], [`stage`]
 //! - planes: [`proxy`], [`admin`]
+//! - the endpoint: [`agent`]
 //! - around them: [`config`], [`app`], [`cli`], [`demo`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
 
 pub mod admin;
+pub mod agent;
 pub mod app;
 pub mod base;
 pub mod cache;
