@@ -80,6 +80,36 @@ pub const HEURISTIC_LIFETIME: Duration = Duration::from_secs(3_600);
 /// An entry received this much later than "now" was stored under a wrong clock: its age is unknown.
 pub const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
+/// Bytes that an agent reads from a connection at once. Small: an agent is to be hardly felt on its machine.
+pub const AGENT_BUFFER_BYTES: usize = 32 << 10;
+
+/// Bytes of one catalogue file that an agent takes: it is read into memory, of which an agent has 20 MiB.
+pub const AGENT_CATALOGUE_BYTES: usize = 4 << 20;
+
+/// Catalogue files of one folder that an agent reads for one update. An ePO folder has three.
+pub const AGENT_CATALOGUES: usize = 64;
+
+/// Bytes of a manifest of installed files: some 150 a file.
+pub const MANIFEST_BYTES: u64 = 16 << 20;
+
+/// Bytes of an answer of the agents' API that is JSON. A check-in's has some 100 for each policy.
+pub const AGENT_ANSWER_BYTES: usize = 256 << 10;
+
+/// Bytes of one policy's body.
+pub const POLICY_BYTES: usize = 1 << 20;
+
+/// Questions of people that wait at one agent.
+pub const AGENT_QUESTIONS: usize = 16;
+
+/// Messages of a handler that wait at one agent; more wait at the handler.
+pub const AGENT_MESSAGES: usize = 16;
+
+/// Addresses of handlers that one agent asks who they are. A list has a few; the rest is not asked.
+pub const PROBED: usize = 64;
+
+/// Addresses that are asked at the same time.
+pub const PROBED_AT_ONCE: usize = 4;
+
 /// Rules of one repository: each is a pattern that every request is matched against.
 pub const RULES: usize = 256;
 
