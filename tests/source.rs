@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &["base"]),
     ("repository", &["base", "protocol"]),
     ("cache", &["base", "protocol", "repository"]),
+    ("fleet", &["base"]),
     ("store", &["base", "cache"]),
     ("upstream", &["base", "protocol"]),
     ("server", &["base"]),
@@ -34,7 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("agent", &["base", "protocol", "repository"]),
     ("config", &["base", "repository"]),
     ("demo", &["base"]),
-    ("cli", &["base", "admin", "config"]),
+    ("cli", &["base", "fleet", "admin", "config"]),
     (
         "app",
         &[
@@ -42,6 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "protocol",
             "cache",
             "repository",
+            "fleet",
             "store",
             "upstream",
             "server",
@@ -77,7 +79,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that take facts and `now` and return decisions.
-const PURE: &[&str] = &["base", "protocol", "repository", "cache"];
+const PURE: &[&str] = &["base", "protocol", "repository", "cache", "fleet"];
 
 /// Pure files in modules that are not: the endpoint decides in some and does I/O in others.
 const PURE_FILES: &[&str] = &["agent/fallback.rs", "agent/pace.rs", "agent/select.rs"];
@@ -116,7 +118,7 @@ const IMPURE_ANYWAY: &[(&str, &str)] = &[
 
 /// Crates and where they may be named: a module (`store/`) or a file.
 const ADAPTERS: &[(&str, &[&str])] = &[
-    ("annotate_snippets", &["config/render.rs"]),
+    ("annotate_snippets", &["base/report/render.rs"]),
     ("anstream", &["cli/talk.rs", "demo/"]),
     ("anyhow", &["app", "cli/", "demo/"]),
     ("axum", &["admin/"]),
@@ -146,7 +148,7 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("sha2", &["base/digest.rs", "base/proof.rs"]),
     ("socket2", &["server/", "upstream/", "testkit/"]),
     ("tokio_rustls", &["admin/tls.rs", "cli/client/", "server/tls.rs", "upstream/", "demo/", "testkit/"]),
-    ("toml", &["config/reader.rs"]),
+    ("toml", &["base/report/reader.rs"]),
     ("tracing_subscriber", &["telemetry/"]),
     ("xxhash_rust", &["store/"]),
 ];

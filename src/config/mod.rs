@@ -6,14 +6,10 @@ mod admin;
 mod bounds;
 mod catalogue;
 mod checked;
-mod diagnostic;
 mod files;
-mod nearest;
 mod node;
 mod ranges;
-mod reader;
 mod reference;
-mod render;
 mod repository;
 mod rules;
 mod schema;
@@ -26,17 +22,18 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+pub use crate::base::report::diagnostic::{Code, Diagnostic, Diagnostics, Position, Related, Severity};
 pub use checked::{
     AccessFormat, AdminConfig, AdminRole, CacheConfig, CatalogueConfig, CheckedConfig, Limits, LogConfig,
     LogFormat, LogLevel, PrepareConfig, Preset, QueryMode, RepositoryConfig, RuleConfig, ServerConfig,
     Source, TlsFiles, TokenConfig, UpstreamConfig, UpstreamsConfig,
 };
-pub use diagnostic::{Code, Diagnostic, Diagnostics, Position, Related, Severity};
 pub use schema::schema;
 pub use secret::{Secret, SecretError};
 pub use shown::{Origin, Shown, show};
 
 use crate::base::limits::CONFIG_BYTES;
+use crate::base::report::{diagnostic, reader};
 use reader::{Context, Keys, Section};
 
 /// The keys at the top of the file.
