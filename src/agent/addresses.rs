@@ -5,10 +5,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
-use rustix::net::netlink::{ROUTE, SocketAddrNetlink};
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::UnixDatagram;
 
 /// `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR`.
 const ADDRESS_GROUPS: u32 = 0x10 | 0x100;
@@ -28,7 +27,7 @@ const ANSWERS: usize = 64;
 /// Tells when the machine's addresses change.
 #[derive(Debug)]
 pub struct Addresses {
-    socket: AsyncFd<OwnedFd>,
+    socket: UnixDatagram,
     known: BTreeSet<IpAddr>,
 }
 
@@ -38,7 +37,8 @@ impl Addresses {
     /// # Errors
     /// The system does not tell; the agent looks around hourly then.
     pub fn watch() -> io::Result<Self> {
-        let socket = AsyncFd::with_interest(open(ADDRESS_GROUPS)?, Interest::READABLE)?;
+        // To the runtime it is a socket for datagrams like any other: only `recv` is called on it.
+        let socket = UnixDatagram::from_std(open(ADDRESS_GROUPS)?.into())?;
         Ok(Self { socket, known: local_addresses()? })
     }
 
@@ -49,16 +49,11 @@ impl Addresses {
     pub async fn changed(&mut self) -> io::Result<()> {
         let mut message = vec![0; MESSAGE_BYTES];
         loop {
-            let mut ready = self.socket.readable().await?;
-            let told = ready.try_io(|socket| {
-                rustix::io::read(socket.get_ref(), &mut message[..]).map_err(io::Error::from)
-            });
-            match told {
-                Ok(Ok(_)) => {}
+            match self.socket.recv(&mut message).await {
+                Ok(_) => {}
                 // More changed than fits into the socket: that is a change, too.
-                Ok(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_) => continue,
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {}
+                Err(error) => return Err(error),
             }
             let now = local_addresses()?;
             if now != self.known {
@@ -94,7 +89,8 @@ pub fn local_addresses() -> io::Result<BTreeSet<IpAddr>> {
 
 fn open(groups: u32) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(ROUTE))?;
+    // Protocol 0 is NETLINK_ROUTE.
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
     bind(&socket, &SocketAddrNetlink::new(0, groups))?;
     Ok(socket)
 }

@@ -86,6 +86,9 @@ pub enum UpdateError {
     /// The catalogue leads to no update.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// What increments would build upon is not what it was: somebody changed it, or the disk did.
+    #[error("an installed file is damaged")]
+    Damaged,
     /// A file did not come.
     #[error("{path}: {error}")]
     File {
@@ -124,6 +127,15 @@ pub async fn update(
 }
 
 impl UpdateError {
+    /// Whether the full file may do where increments do not: they are gone sooner than the pointers to them.
+    const fn is_of_increments(&self) -> bool {
+        match self {
+            Self::Damaged => true,
+            Self::File { error, .. } => error.is_absent(),
+            _ => false,
+        }
+    }
+
     fn is_of_two_publications(&self) -> bool {
         match self {
             Self::Unbelievable { .. } | Self::File { error: FetchError::WrongBytes, .. } => true,
@@ -156,9 +168,9 @@ impl Session<'_> {
             dat: read.dat,
         };
         let plan = plan_update(offer, shelf.manifest(), true)?;
+        let builds = !plan.kept.is_empty();
         match self.carry_out(plan, shelf).await {
-            // Increments are gone sooner than the pointers to them.
-            Err(UpdateError::File { error, .. }) if error.is_absent() => {
+            Err(error) if builds && error.is_of_increments() => {
                 let plan = plan_update(offer, shelf.manifest(), false)?;
                 self.carry_out(plan, shelf).await
             }
@@ -170,9 +182,7 @@ impl Session<'_> {
         let mut parts: Vec<Part> =
             plan.kept.iter().map(|file| Part { file: file.clone(), fetched: None }).collect();
         if parts.iter().any(|part| !shelf.holds(&part.file)) {
-            // What increments build upon is damaged.
-            let error = FetchError::Talk(TalkError::Status(410));
-            return Err(UpdateError::File { path: "the installed file".to_owned(), error });
+            return Err(UpdateError::Damaged);
         }
         let (mut files, mut bytes) = (0, 0);
         for wanted in &plan.wanted {

@@ -95,9 +95,6 @@ pub const MANIFEST_BYTES: u64 = 16 << 20;
 /// Bytes of an answer of the agents' API that is JSON. A check-in's has some 100 for each policy.
 pub const AGENT_ANSWER_BYTES: usize = 256 << 10;
 
-/// Bytes of one policy's body.
-pub const POLICY_BYTES: usize = 1 << 20;
-
 /// Questions of people that wait at one agent.
 pub const AGENT_QUESTIONS: usize = 16;
 
