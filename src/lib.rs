@@ -18,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod fill;
+pub mod presence;
 pub mod protocol;
 pub mod proxy;
 pub mod repository;
