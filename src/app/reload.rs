@@ -210,7 +210,7 @@ impl Reloader {
             )
         };
         if let (Some(tls), Some((cert, key))) = (&self.tls, &next.tls) {
-            tls.replace(cert, key).map_err(|error| failed(&error))?;
+            tls.replace(cert, key, None).map_err(|error| failed(&error))?;
         }
         if let (Some(tls), Some(identity)) = (&self.admin_tls, &next.admin_tls) {
             tls.replace(identity).map_err(|error| failed(&error))?;
