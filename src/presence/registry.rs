@@ -80,6 +80,7 @@ impl Registry {
         self.agents.values()
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.agents.len()
     }
@@ -277,6 +278,7 @@ impl Registry {
     }
 
     /// When [`Registry::advance`] has something to do.
+    #[cfg(test)]
     pub(super) fn next(&self) -> Option<Timestamp> {
         self.queue.first().map(|(due, _)| *due)
     }

@@ -28,7 +28,7 @@ use super::rush::Rush;
 use super::tls::{Tls, TlsStream, peer_names};
 use super::upgrade::{OnUpgrade, Upgraded};
 use super::watched::Watched;
-use super::{Options, Peer, Service};
+use super::{Options, Peer, Service, ttl};
 use crate::base::limits::{DISCARDED_BYTES, HEAD_FIELDS};
 
 /// What all connections share.
@@ -63,12 +63,14 @@ pub(super) async fn serve<S: Service>(
     place: Place,
 ) {
     let pace = Arc::clone(&place.pace);
+    let ttl = ttl::of(&tcp);
     let socket = Watched::new(tcp, Arc::clone(&pace));
     let mut peer = Peer {
         address,
         secure: false,
         sni: None,
         names: Vec::new(),
+        ttl,
         connection: next_number(),
         listener: entrance.name,
     };

@@ -23,6 +23,7 @@ mod sweep;
 mod tests;
 mod tls;
 mod totals;
+mod ttl;
 mod upgrade;
 mod watched;
 
@@ -53,6 +54,8 @@ pub struct Peer {
     pub sni: Option<String>,
     /// The names in the certificate it has shown and proven; none where it showed none, or was not asked.
     pub names: Vec<PeerName>,
+    /// The TTL, or hop limit, with which its part of the handshake arrived, where the kernel says it.
+    pub ttl: Option<u8>,
     /// A number that no other connection of this process has.
     pub connection: u64,
     /// The name of the listener it came through.

@@ -291,6 +291,8 @@ fn follow(events: &[Event]) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn the_registry_does_what_the_slow_model_does(events in vec(event(), 1..120)) {
         follow(&events);
