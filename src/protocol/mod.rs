@@ -2,6 +2,7 @@
 
 pub mod cache_control;
 pub mod cache_status;
+pub mod caller;
 pub mod digest_field;
 pub mod freshness;
 pub mod headers;
