@@ -5,7 +5,7 @@
 //! - leaf: [`base`]
 //! - pure rules: [`protocol`], [`repository`], [`cache`]
 //! - adapters: [`store`], [`upstream`], [`fill`], [`server`], [`telemetry`], [`stage`]
-//! - planes: [`proxy`], [`admin`]
+//! - planes: [`proxy`], [`control`], [`admin`]
 //! - around them: [`config`], [`app`], [`cli`], [`demo`]
 //!
 //! Arrows point down only; `tests/source.rs` keeps them.
@@ -16,6 +16,7 @@ pub mod base;
 pub mod cache;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod fill;
 pub mod presence;

@@ -6,6 +6,7 @@ mod admin;
 mod bounds;
 mod catalogue;
 mod checked;
+mod control;
 mod diagnostic;
 mod files;
 mod nearest;
@@ -31,6 +32,9 @@ pub use checked::{
     LogFormat, LogLevel, PrepareConfig, Preset, QueryMode, RepositoryConfig, RuleConfig, ServerConfig,
     Source, TlsFiles, TokenConfig, UpstreamConfig, UpstreamsConfig,
 };
+pub use control::{
+    AgentTokenConfig, AgentsConfig, ControlConfig, ControlSource, ControlUpstream, NodeTokenConfig,
+};
 pub use diagnostic::{Code, Diagnostic, Diagnostics, Position, Related, Severity};
 pub use schema::schema;
 pub use secret::{Secret, SecretError};
@@ -41,8 +45,8 @@ use reader::{Context, Keys, Section};
 
 /// The keys at the top of the file.
 const ROOT: Keys = Keys {
-    known: &["server", "admin", "cache", "limits", "repository", "log"],
-    later: &["agents", "control", "include"],
+    known: &["server", "admin", "cache", "limits", "repository", "control", "agents", "log"],
+    later: &["include"],
 };
 
 /// What to do without a file.
@@ -112,6 +116,8 @@ pub fn check_text(
             server,
             limits: bounds::limits(&root.section("limits", "[limits]", &bounds::LIMITS)),
             repositories: repository::repositories(&root, &cache.dir),
+            control: control::control(&root),
+            agents: control::agents(&root.section("agents", "[agents]", &control::AGENTS)),
             log: node::log(&root.section("log", "[log]", &node::LOG)),
             cache,
             _proof: checked::Proof,
