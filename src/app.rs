@@ -2,6 +2,8 @@
 
 mod build;
 mod catalogue;
+mod control;
+mod door;
 mod events;
 mod explain;
 mod explain_catalogue;
@@ -36,6 +38,7 @@ use crate::server::{Phase, Summary};
 use crate::store::Store;
 use crate::telemetry::{self, AccessLog, LogHandle};
 
+use door::Door;
 use jobs::Jobs;
 use operator::NodeOperator;
 use reload::Reloader;
@@ -110,7 +113,8 @@ impl Node {
             addresses.split_at_checked(config.server.listen.len()).unwrap_or((&addresses, &[]));
         let (addresses, plain) = (secure.to_vec(), plain.to_vec());
         let (end, over) = watch::channel(false);
-        let run = built.bound.run(built.plane, watch);
+        let door = Arc::new(Door::new(built.plane, built.control, &built.metrics));
+        let run = built.bound.run(door, watch);
         let server = tokio::spawn(async move {
             let summary = run.await;
             end.send_replace(true);
@@ -204,7 +208,7 @@ fn operate(
     let reloader = Arc::new(Reloader::new(
         config,
         (built.parts.clone(), Arc::clone(&plane), built.made.clone()),
-        (built.tls.clone(), admin_tls),
+        (built.tls.clone(), admin_tls, built.control.clone()),
         log,
     ));
     Arc::new_cyclic(|me| NodeOperator {

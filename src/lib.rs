@@ -5,7 +5,7 @@
 //! - leaf: [`base`]
 //! - pure rules: [`protocol`], [`repository`], [`cache`], [`fleet`]
 //! - adapters: [`store`], [`upstream`], [`fill`], [`server`], [`telemetry`], [`stage`]
-//! - planes: [`proxy`], [`admin`]
+//! - planes: [`proxy`], [`control`], [`admin`]
 //! - the endpoint: [`agent`]
 //! - around them: [`config`], [`app`], [`cli`], [`demo`]
 //!
@@ -18,9 +18,11 @@ pub mod base;
 pub mod cache;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod fill;
 pub mod fleet;
+pub mod presence;
 pub mod protocol;
 pub mod proxy;
 pub mod repository;

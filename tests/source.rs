@@ -31,11 +31,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fill", &["base", "protocol", "cache", "repository", "store", "upstream", "telemetry"]),
     ("stage", &["base", "protocol", "cache", "repository", "store", "fill", "upstream"]),
     ("proxy", &["base", "protocol", "cache", "repository", "store", "fill", "stage", "server", "telemetry"]),
+    ("presence", &["base", "protocol", "server", "telemetry"]),
+    ("control", &["base", "protocol", "upstream", "server"]),
     ("admin", &["base", "telemetry"]),
-    ("agent", &["base", "protocol", "repository"]),
-    ("config", &["base", "repository"]),
+    ("agent", &["base", "protocol", "repository", "fleet"]),
+    ("config", &["base", "repository", "agent"]),
     ("demo", &["base"]),
-    ("cli", &["base", "fleet", "admin", "config"]),
+    ("cli", &["base", "fleet", "admin", "agent", "config"]),
     (
         "app",
         &[
@@ -51,7 +53,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "fill",
             "stage",
             "proxy",
+            "presence",
+            "control",
             "admin",
+            "agent",
             "config",
             "demo",
             "cli",
@@ -127,12 +132,17 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli/"]),
     ("clap_mangen", &["cli/"]),
     ("flate2", &["repository/preset/apt/unpack.rs"]),
+    ("futures_util", &["agent/channel.rs", "presence/channel.rs", "testkit/"]),
     ("globset", &["config/rules.rs", "repository/pattern.rs", "repository/rules.rs"]),
     ("http_cache_semantics", &["protocol/freshness.rs"]),
     ("httpdate", &["protocol/"]),
-    ("hyper", &["server/", "upstream/", "proxy/", "admin/", "cli/client/", "demo/", "testkit/"]),
-    ("hyper_util", &["server/", "upstream/", "admin/", "cli/client/", "demo/", "testkit/"]),
+    (
+        "hyper",
+        &["server/", "upstream/", "proxy/", "app/door.rs", "admin/", "cli/client/", "demo/", "testkit/"],
+    ),
+    ("hyper_util", &["agent/link.rs", "server/", "upstream/", "admin/", "cli/client/", "demo/", "testkit/"]),
     ("indicatif", &["cli/bars.rs", "demo/progress.rs"]),
+    ("libc", &["server/ttl.rs"]),
     ("listenfd", &["app/systemd.rs"]),
     ("lzma_rust2", &["repository/preset/apt/unpack.rs"]),
     ("md5", &["base/proof.rs"]),
@@ -141,17 +151,27 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("postcard", &["cache/record.rs"]),
     ("prometheus_client", &["telemetry/"]),
     ("rcgen", &["demo/pki.rs", "testkit/pki.rs"]),
-    ("redb", &["store/"]),
-    ("rustls", &["admin/tls.rs", "cli/client/", "server/tls.rs", "upstream/", "demo/", "testkit/"]),
-    ("rustls_native_certs", &["cli/client/", "upstream/tls.rs"]),
+    ("redb", &["presence/ledger.rs", "store/"]),
+    (
+        "rustls",
+        &["agent/link.rs", "admin/tls.rs", "cli/client/", "server/tls.rs", "upstream/", "demo/", "testkit/"],
+    ),
+    ("rustls_native_certs", &["agent/link.rs", "cli/client/", "upstream/tls.rs"]),
     ("sha1", &["base/proof.rs"]),
     ("sha2", &["base/digest.rs", "base/proof.rs"]),
     ("socket2", &["server/", "upstream/", "testkit/"]),
-    ("tokio_rustls", &["admin/tls.rs", "cli/client/", "server/tls.rs", "upstream/", "demo/", "testkit/"]),
+    (
+        "tokio_rustls",
+        &["agent/link.rs", "admin/tls.rs", "cli/client/", "server/tls.rs", "upstream/", "demo/", "testkit/"],
+    ),
     ("toml", &["base/report/reader.rs"]),
+    ("tokio_tungstenite", &["agent/channel.rs", "agent/link.rs", "presence/channel.rs", "testkit/"]),
     ("tracing_subscriber", &["telemetry/"]),
     ("xxhash_rust", &["store/"]),
 ];
+
+/// Calls of the system that have no safe wrapper; each file says which one, and why.
+const UNSAFE_ANYWAY: &[&str] = &["server/ttl.rs"];
 
 /// Lines of code in a file of the product, comments, blank lines and tests not counted.
 const FILE_LINES: usize = 400;
@@ -329,6 +349,9 @@ fn check_head(file: &Source) -> Vec<String> {
 }
 
 fn check_unsafe(file: &Source) -> Vec<String> {
+    if UNSAFE_ANYWAY.contains(&file.name().as_str()) {
+        return Vec::new();
+    }
     let word = |at: &usize| !file.with_tests[at + 6..].starts_with(is_part_of_word);
     let found = find_word(&file.with_tests, "unsafe").filter(word);
     found.map(|at| format!("{}:{}: unsafe", file.name(), line_of(&file.with_tests, at))).into_iter().collect()

@@ -6,6 +6,7 @@ mod admin;
 mod bounds;
 mod catalogue;
 mod checked;
+mod control;
 mod files;
 mod node;
 mod ranges;
@@ -28,6 +29,9 @@ pub use checked::{
     LogFormat, LogLevel, PrepareConfig, Preset, QueryMode, RepositoryConfig, RuleConfig, ServerConfig,
     Source, TlsFiles, TokenConfig, UpstreamConfig, UpstreamsConfig,
 };
+pub use control::{
+    AgentTokenConfig, AgentsConfig, ControlConfig, ControlSource, ControlUpstream, NodeTokenConfig,
+};
 pub use schema::schema;
 pub use secret::{Secret, SecretError};
 pub use shown::{Origin, Shown, show};
@@ -38,8 +42,8 @@ use reader::{Context, Keys, Section};
 
 /// The keys at the top of the file.
 const ROOT: Keys = Keys {
-    known: &["server", "admin", "cache", "limits", "repository", "log"],
-    later: &["agents", "control", "include"],
+    known: &["server", "admin", "cache", "limits", "repository", "control", "agents", "log"],
+    later: &["include"],
 };
 
 /// What to do without a file.
@@ -109,6 +113,8 @@ pub fn check_text(
             server,
             limits: bounds::limits(&root.section("limits", "[limits]", &bounds::LIMITS)),
             repositories: repository::repositories(&root, &cache.dir),
+            control: control::control(&root),
+            agents: control::agents(&root.section("agents", "[agents]", &control::AGENTS)),
             log: node::log(&root.section("log", "[log]", &node::LOG)),
             cache,
             _proof: checked::Proof,

@@ -121,3 +121,21 @@ pub(super) const STOP_AFTER: RangeInclusive<Duration> =
 pub(super) const RULE_TIME: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(10 * 365 * 24);
 /// A file that was missing appears with the next publication.
 pub(super) const NEGATIVE_TIME: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(24);
+
+// [control] and [agents]
+
+/// Where systemd's `StateDirectory=waypost` puts it.
+pub(super) const CONTROL_STATE_DIR: &str = "/var/lib/waypost";
+/// One for each node below this one.
+pub(super) const NODE_TOKENS: usize = 1_000;
+/// One for each group of agents that enrols by itself; every request is compared with all of them.
+pub(super) const AGENT_TOKENS: usize = 256;
+/// A look at a directory of some hundred small files costs a millisecond.
+pub(super) const CONTROL_CHECK_EVERY: Allowed<Duration> =
+    seconds(2, Duration::from_millis(100), Duration::from_hours(1));
+/// Proxies and firewalls on the way forget connections that are silent for a minute.
+pub(super) const CONTROL_HOLD: Allowed<Duration> =
+    seconds(25, Duration::from_secs(1), Duration::from_mins(5));
+/// A branch whose WAN was down over the weekend still gets what was said on Friday.
+pub(super) const COMMAND_TTL: Allowed<Duration> =
+    seconds(259_200, Duration::from_secs(1), Duration::from_hours(24 * 30));

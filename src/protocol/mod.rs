@@ -3,6 +3,7 @@
 pub mod agent_api;
 pub mod cache_control;
 pub mod cache_status;
+pub mod caller;
 pub mod digest_field;
 pub mod freshness;
 pub mod headers;
