@@ -1,5 +1,6 @@
 //! The only file that sees every part: builds a node from its configuration, runs it, and ends it.
 
+mod agent;
 mod build;
 mod catalogue;
 mod control;
@@ -38,6 +39,7 @@ use crate::server::{Phase, Summary};
 use crate::store::Store;
 use crate::telemetry::{self, AccessLog, LogHandle};
 
+pub use agent::agent;
 use door::Door;
 use jobs::Jobs;
 use operator::NodeOperator;
@@ -230,13 +232,7 @@ fn operate(
 /// # Errors
 /// The node could not be started; the message names the part.
 pub fn serve(config: CheckedConfig) -> anyhow::Result<ExitCode> {
-    let log = &config.log;
-    let format = match log.format {
-        config::LogFormat::Auto => telemetry::LogFormat::Auto,
-        config::LogFormat::Text => telemetry::LogFormat::Text,
-        config::LogFormat::Json => telemetry::LogFormat::Json,
-    };
-    let log = telemetry::init_tracing(log.level.as_str(), format).context("cannot set up logging")?;
+    let log = set_up_log(&config.log)?;
     let files = build::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.server.workers)
@@ -269,6 +265,15 @@ pub fn serve(config: CheckedConfig) -> anyhow::Result<ExitCode> {
     // What still runs on its threads for blocking work (a file being hashed) has nobody left to tell.
     runtime.shutdown_background();
     ended
+}
+
+fn set_up_log(log: &config::LogConfig) -> anyhow::Result<LogHandle> {
+    let format = match log.format {
+        config::LogFormat::Auto => telemetry::LogFormat::Auto,
+        config::LogFormat::Text => telemetry::LogFormat::Text,
+        config::LogFormat::Json => telemetry::LogFormat::Json,
+    };
+    telemetry::init_tracing(log.level.as_str(), format).context("cannot set up logging")
 }
 
 /// Told to end while it was ending: whatever it still waits for, a disk that hangs perhaps, is not waited for. A node

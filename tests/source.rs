@@ -35,7 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("control", &["base", "protocol", "upstream", "server"]),
     ("admin", &["base", "telemetry"]),
     ("agent", &["base", "protocol", "repository", "fleet"]),
-    ("config", &["base", "repository", "agent"]),
+    ("config", &["base", "protocol", "repository", "fleet", "agent"]),
     ("demo", &["base"]),
     ("cli", &["base", "fleet", "admin", "agent", "config"]),
     (

@@ -26,7 +26,7 @@ const ANSWERS: usize = 64;
 
 /// Tells when the machine's addresses change.
 #[derive(Debug)]
-pub struct Addresses {
+pub(super) struct Addresses {
     socket: UnixDatagram,
     known: BTreeSet<IpAddr>,
 }
@@ -36,7 +36,7 @@ impl Addresses {
     ///
     /// # Errors
     /// The system does not tell; the agent looks around hourly then.
-    pub fn watch() -> io::Result<Self> {
+    pub(super) fn watch() -> io::Result<Self> {
         // To the runtime it is a socket for datagrams like any other: only `recv` is called on it.
         let socket = UnixDatagram::from_std(open(ADDRESS_GROUPS)?.into())?;
         Ok(Self { socket, known: local_addresses()? })
@@ -46,7 +46,7 @@ impl Addresses {
     ///
     /// # Errors
     /// The system tells no more.
-    pub async fn changed(&mut self) -> io::Result<()> {
+    pub(super) async fn changed(&mut self) -> io::Result<()> {
         let mut message = vec![0; MESSAGE_BYTES];
         loop {
             match self.socket.recv(&mut message).await {
@@ -68,7 +68,7 @@ impl Addresses {
 ///
 /// # Errors
 /// The system does not say.
-pub fn local_addresses() -> io::Result<BTreeSet<IpAddr>> {
+pub(super) fn local_addresses() -> io::Result<BTreeSet<IpAddr>> {
     let socket = open(0)?;
     rustix::io::write(&socket, &question())?;
     let mut found = BTreeSet::new();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::agent_args::AgentCommand;
 use super::operate_args::{
     CacheCommand, ExplainArgs, FillsCommand, HealthArgs, LogArgs, Output, PurgeArgs, ReloadArgs, StatusArgs,
     TailArgs, WarmArgs, duration,
@@ -156,6 +157,9 @@ pub enum Command {
     Tail(TailArgs),
     /// Log more or less from now on
     Log(LogArgs),
+    /// Run an agent on an endpoint, or ask one
+    #[command(subcommand)]
+    Agent(AgentCommand),
     /// Print completions for a shell
     Completion(CompletionArgs),
     /// Write manual pages

@@ -1,5 +1,7 @@
 //! The command line: one file a subcommand, no logic beyond talking and printing. stdout is data, stderr is talk.
 
+mod agent;
+mod agent_args;
 mod args;
 mod bars;
 mod cache;
@@ -23,6 +25,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+pub use agent_args::{AgentCommand, AgentProbeArgs};
 pub use args::{
     Cli, Color, Command, CompletionArgs, ConfigCheckArgs, ConfigCommand, ConfigInitArgs, ConfigShowArgs,
     DemoArgs, GlobalArgs, ManArgs, Role, ServeArgs,
@@ -35,7 +38,7 @@ pub use operate_args::{
     StatusArgs, TailArgs, WarmArgs,
 };
 
-use crate::config::CheckedConfig;
+use crate::config::{AgentConfig, CheckedConfig};
 
 /// What the commands start. Handed in by the binary, so that the command line need not know the application.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,8 @@ pub struct Starters {
     pub serve: fn(CheckedConfig) -> anyhow::Result<ExitCode>,
     /// Runs the demonstration.
     pub demo: fn(DemoArgs) -> anyhow::Result<ExitCode>,
+    /// Runs an agent until it is told to stop.
+    pub agent: fn(AgentConfig) -> anyhow::Result<ExitCode>,
 }
 
 /// Parses `words` (the first is the program's name), does what they say, and tells how it ended.
@@ -66,6 +71,7 @@ pub fn run(cli: Cli, starters: Starters) -> ExitCode {
     let ended = match &cli.command {
         Command::Demo(args) => (starters.demo)(args.clone()),
         Command::Serve(args) => serve::run(args, global, starters),
+        Command::Agent(command) => agent::run(command, global, starters),
         Command::Config(command) => configure(command, global).map(ExitCode::from),
         Command::Completion(args) => generate::completion(args.shell).map(ExitCode::from),
         Command::Man(args) => generate::man(&args.dir).map(ExitCode::from),
@@ -101,6 +107,7 @@ fn operate(command: &Command, global: &GlobalArgs) -> anyhow::Result<Exit> {
             Command::Log(args) => reload::log(args, global).await,
             Command::Demo(_)
             | Command::Serve(_)
+            | Command::Agent(_)
             | Command::Config(_)
             | Command::Completion(_)
             | Command::Man(_) => Ok(Exit::Done),

@@ -3,6 +3,7 @@
 
 mod address;
 mod admin;
+mod agent;
 mod bounds;
 mod catalogue;
 mod checked;
@@ -24,6 +25,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 pub use crate::base::report::diagnostic::{Code, Diagnostic, Diagnostics, Position, Related, Severity};
+pub use agent::{AgentConfig, load_agent};
 pub use checked::{
     AccessFormat, AdminConfig, AdminRole, CacheConfig, CatalogueConfig, CheckedConfig, Limits, LogConfig,
     LogFormat, LogLevel, PrepareConfig, Preset, QueryMode, RepositoryConfig, RuleConfig, ServerConfig,
@@ -55,17 +57,23 @@ const BEGIN: &str = "name the file with -c, or begin one: waypost config init --
 /// # Errors
 /// All that is wrong, warnings included; nothing of the file is used then.
 pub fn load(path: &Path) -> Result<(CheckedConfig, Diagnostics), Diagnostics> {
+    let (text, base) = open(path, BEGIN)?;
+    check_text(&path.display().to_string(), &text, &base)
+}
+
+/// The text of a file, and where its relative paths start; `help` is for who has no such file.
+fn open(path: &Path, help: &str) -> Result<(String, PathBuf), Diagnostics> {
     let name = path.display().to_string();
     let failed = |why: String| {
         let found = Diagnostic { span: None, ..Diagnostic::error(Code::File, 0..0, why) };
-        Diagnostics::new(&name, "", vec![found.help(BEGIN)], &[])
+        Diagnostics::new(&name, "", vec![found.help(help)], &[])
     };
     let text = read(path).map_err(|why| failed(format!("cannot read {name}: {why}")))?;
     // Absolute, so that what was checked stays right whatever the working directory becomes.
     let base = path.parent().unwrap_or(Path::new(""));
     let base = std::path::absolute(if base.as_os_str().is_empty() { Path::new(".") } else { base });
     let base = base.map_err(|error| failed(format!("cannot find the working directory: {error}")))?;
-    check_text(&name, &text, &base)
+    Ok((text, base))
 }
 
 /// Where a node that runs from this file has its admin socket, as far as that can be told from a file that may have
