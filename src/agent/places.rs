@@ -81,7 +81,7 @@ fn authority(server: &str, secure_port: Option<u16>) -> Option<String> {
     let server = server.trim();
     let plain = server.strip_prefix('[').map_or_else(
         || server.split_once(':').filter(|(_, port)| !port.contains(':')),
-        |_| server.rsplit_once("]:").map(|(host, port)| (host, port)),
+        |_| server.rsplit_once("]:"),
     );
     let (host, port) = match plain {
         Some((host, port)) if server.starts_with('[') => {
