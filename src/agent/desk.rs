@@ -1,7 +1,8 @@
 //! Where people on this machine ask a running agent: a Unix socket in its state directory, one word a connection, one
-//! line of JSON back. Who may enter the directory may ask.
+//! line of JSON back. For root, and for the user and group that the agent runs as.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,6 +74,7 @@ impl Desk {
             _ => {}
         }
         let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
         let (ask, asked) = mpsc::channel(AGENT_QUESTIONS);
         let task = tokio::spawn(async move {
             // One after the other: people ask, not programs by the thousand.
