@@ -113,7 +113,7 @@ enum Phase {
     /// This line is in use. `untried`: it was moved to, and has not answered a request since.
     Using { line: usize, untried: bool },
     /// Nobody answers.
-    Nowhere { attempt: u32, until: Duration },
+    Nowhere { until: Duration },
 }
 
 /// The list, and where in it the agent is.
@@ -130,6 +130,8 @@ pub struct Fallback {
     verify_at: Duration,
     cause: Cause,
     draws: u64,
+    /// How often in a row nobody was of use.
+    misses: u32,
 }
 
 impl Fallback {
@@ -147,6 +149,7 @@ impl Fallback {
             verify_at: now,
             cause: Cause::Started,
             draws: 0,
+            misses: 0,
         }
     }
 
@@ -195,11 +198,14 @@ impl Fallback {
         self.failed.get(address).is_some_and(|failed| now < failed.until)
     }
 
-    /// Something happened that makes the list doubtful: it is asked again at once, and retries begin anew.
+    /// Something happened that makes the list doubtful: it is asked again at `now`, and retries begin anew.
     pub fn look_again(&mut self, cause: Cause, now: Duration) {
         (self.verify_at, self.cause) = (now, cause);
+        if cause != Cause::Failed {
+            self.misses = 0;
+        }
         match &mut self.phase {
-            Phase::Nowhere { attempt, until } => (*attempt, *until) = (0, now),
+            Phase::Nowhere { until } => *until = now,
             Phase::Using { untried, .. } => *untried = false,
             Phase::Blind => {}
         }
@@ -222,6 +228,7 @@ impl Fallback {
 
     /// A request to the handler in use was answered.
     pub fn answered(&mut self) {
+        self.misses = 0;
         let address = self.current().map(|candidate| candidate.address.clone());
         self.failed.retain(|failed, _| Some(failed) != address.as_ref());
         if let Phase::Using { untried, .. } = &mut self.phase {
@@ -245,7 +252,10 @@ impl Fallback {
         };
         match self.lines.iter().enumerate().skip(line + 1).find_map(|it| can(&it)) {
             Some(line) => self.phase = Phase::Using { line, untried: true },
-            None => self.phase = Phase::Blind,
+            // One that answers and fails all the same is asked once more at once, and then as if nobody answered: else
+            // agent and handler would go round in circles.
+            None if self.misses == 0 => (self.phase, self.misses) = (Phase::Blind, 1),
+            None => self.nowhere(now),
         }
     }
 
@@ -284,15 +294,13 @@ impl Fallback {
     }
 
     fn nowhere(&mut self, now: Duration) {
-        let attempt = match self.phase {
-            Phase::Nowhere { attempt, .. } => attempt.saturating_add(1),
-            Phase::Blind | Phase::Using { .. } => 0,
-        };
+        let attempt = self.misses;
+        self.misses = self.misses.saturating_add(1);
         let seed = pace::chance(self.seed, self.draws);
         let wait = pace::retry(self.pace.retry_first, self.pace.retry_most, attempt, seed);
         self.cause = Cause::Retry;
         self.verify_at = now + wait;
-        self.phase = Phase::Nowhere { attempt, until: now + wait };
+        self.phase = Phase::Nowhere { until: now + wait };
     }
 }
 
@@ -382,6 +390,27 @@ mod tests {
         let later = 2 * SECOND + Pace::default().grace;
         verify(&mut it, &[], later);
         assert_eq!(used(&it), Some("a"));
+    }
+
+    #[test]
+    fn a_handler_that_answers_and_fails_does_not_keep_the_agent_busy() {
+        let mut it = machine(&["a"]);
+        verify(&mut it, &[], SECOND);
+        it.failed(SECOND);
+        assert_eq!(it.next(SECOND), Next::Verify(Cause::Failed), "it may have been the connection");
+        let mut now = SECOND;
+        for _ in 0..4 {
+            verify(&mut it, &[], now);
+            assert_eq!(used(&it), Some("a"));
+            it.failed(now);
+            let Next::Wait { until } = it.next(now) else { panic!("it waits") };
+            assert!(until - now >= 30 * SECOND, "{:?}", until - now);
+            now = until;
+        }
+        verify(&mut it, &[], now);
+        it.answered();
+        it.failed(now);
+        assert_eq!(it.next(now), Next::Verify(Cause::Failed), "an answer ends the row");
     }
 
     #[test]

@@ -26,6 +26,9 @@ const TICK: Duration = Duration::from_secs(30);
 /// More than a jump of clocks that are read one after the other.
 const SLEPT: Duration = Duration::from_secs(2);
 
+/// This part of the first retry (of a minute: two seconds) spreads those that lose their handler together.
+const SOON: u32 = 30;
+
 /// Agents that are told of a new sitelist come for it within this time.
 const NEWS_WITHIN: Duration = Duration::from_secs(30);
 
@@ -65,6 +68,7 @@ struct Life {
     line_failures: u32,
     seen: Option<u64>,
     update: Option<JoinHandle<(Updater, Vec<Report>)>>,
+    update_misses: u32,
     waiting: Vec<oneshot::Sender<Done>>,
     slept: Duration,
     heard: mpsc::Receiver<(u64, Heard)>,
@@ -151,6 +155,7 @@ impl Life {
             line_failures: 0,
             seen: None,
             update: None,
+            update_misses: 0,
             waiting: Vec::new(),
             slept: slept(),
             heard,
@@ -175,6 +180,8 @@ impl Life {
             let until = match agent.settle().await {
                 Next::Wait { until } => {
                     self.line = None;
+                    // The list may have repositories that are no handlers.
+                    self.update_if_due(agent);
                     return until.saturating_sub(uptime()).min(TICK);
                 }
                 Next::Use { until, .. } => until,
@@ -187,9 +194,7 @@ impl Life {
             }
             let now = uptime();
             self.keep_line(agent, now);
-            if now >= self.update_at && self.update.is_none() {
-                self.start_update(agent, now);
-            }
+            self.update_if_due(agent);
             let mut next = until.min(self.checkin_at);
             if self.update.is_none() {
                 next = next.min(self.update_at);
@@ -278,8 +283,10 @@ impl Life {
                 tracing::info!(handler = line.to, "the handler is going away");
                 self.line = None;
                 agent.fallback.failed(now);
-                // The next one is to know of us.
-                self.checkin_at = now;
+                // The next one is to know of us, and of all the others that were there.
+                let draw = agent.draw();
+                let within = agent.options.pace.retry_first / SOON;
+                self.checkin_at = now + pace::anywhere(within, agent.state.seed(), draw);
             }
             Heard::Said(Message::Unknown) => {}
             Heard::Lost(why) => {
@@ -291,15 +298,20 @@ impl Life {
                 }
                 let pace = agent.options.pace;
                 let draw = agent.draw();
-                // Who had one comes back soon, all of them not at once; who never had one has time.
-                let wait = if opened {
-                    pace::anywhere(pace.retry_first / 30, agent.state.seed(), draw)
-                } else {
-                    pace::retry(pace.retry_first / 4, pace.retry_most, self.line_failures, agent.state.seed())
-                };
-                self.line_at = now + wait;
-                agent.fallback.look_again(Cause::Failed, now);
+                // Who had one looks around and comes back soon, all of them not at once; who never had one has time.
+                let soon = now + pace::anywhere(pace.retry_first / SOON, agent.state.seed(), draw);
+                let (first, seed) = (pace.retry_first / 4, agent.state.seed());
+                let later = now + pace::retry(first, pace.retry_most, self.line_failures, seed);
+                self.line_at = if opened { soon } else { later };
+                agent.fallback.look_again(Cause::Failed, soon);
             }
+        }
+    }
+
+    fn update_if_due(&mut self, agent: &mut Agent) {
+        let now = uptime();
+        if now >= self.update_at && self.update.is_none() {
+            self.start_update(agent, now);
         }
     }
 
@@ -312,6 +324,9 @@ impl Life {
         }
         let sources: Vec<_> =
             agent.options.updates.iter().map(|it| (it.name.clone(), agent.sources(it))).collect();
+        if sources.iter().all(|(_, sources)| sources.is_empty()) {
+            return;
+        }
         let Some(mut updater) = agent.updater.take() else { return };
         self.update = Some(tokio::spawn(async move {
             let of = |options: &update::Options| {
@@ -329,8 +344,11 @@ impl Life {
             Some((updater, reports)) => {
                 if reports.iter().any(|report| !report.is_done()) {
                     let (pace, seed) = (agent.options.pace, agent.state.seed());
-                    let wait = pace::retry(pace.retry_first, pace.retry_most, self.refused, seed);
+                    let wait = pace::retry(pace.retry_first, pace.retry_most, self.update_misses, seed);
+                    self.update_misses = self.update_misses.saturating_add(1);
                     self.update_at = self.update_at.min(now + wait);
+                } else {
+                    self.update_misses = 0;
                 }
                 agent.updated(updater, reports);
             }

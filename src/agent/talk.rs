@@ -18,6 +18,9 @@ use crate::protocol::target::path_of_name;
 
 const PREFIX: &str = "/agent/v1/";
 
+/// A handler that hangs costs this much of the five seconds that a fallback may take.
+const CHECK_IN: Duration = Duration::from_secs(4);
+
 /// How long a poll is held by a handler (25 s), and what a thin line adds.
 const POLL: Duration = Duration::from_secs(40);
 
@@ -36,7 +39,9 @@ pub(super) enum CheckInAnswer {
 /// Tells the handler how the agent is.
 pub(super) async fn check_in(link: &mut Link, to: &str, said: &CheckIn) -> Result<CheckInAnswer, TalkError> {
     let body = serde_json::to_vec(said).map_err(|error| TalkError::NotUnderstood(error.to_string()))?;
-    let mut answer = link.ask(to, Ask::post("/agent/v1/checkin", body)).await?;
+    let mut ask = Ask::post("/agent/v1/checkin", body);
+    ask.answer_within = Some(CHECK_IN);
+    let mut answer = link.ask(to, ask).await?;
     let status = answer.status;
     let body = answer.read(AGENT_ANSWER_BYTES).await?;
     match status {

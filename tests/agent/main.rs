@@ -1,11 +1,7 @@
 //! The agent against scripted handlers, real nodes and origins that misbehave: it finds its handler, loses it, finds
 //! the next, and what it installs is right or not installed.
 
-#![expect(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a test may stop at the first broken assumption"
-)]
+#![expect(clippy::expect_used, reason = "a test may stop at the first broken assumption")]
 
 mod contact;
 mod program;
