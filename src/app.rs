@@ -8,9 +8,11 @@ mod events;
 mod explain;
 mod explain_catalogue;
 mod fault;
+mod fleet_view;
 mod jobs;
 mod locate;
 mod operator;
+mod presence;
 mod reload;
 mod status;
 mod systemd;
@@ -34,11 +36,13 @@ use crate::cli::DemoArgs;
 use crate::config::{self, CheckedConfig};
 use crate::demo::{self, RunningNode, StartNode};
 use crate::fill::Fills;
+use crate::presence::Presence;
 use crate::server::{Phase, Summary};
 use crate::store::Store;
 use crate::telemetry::{self, AccessLog, LogHandle};
 
 use door::Door;
+use fleet_view::FleetView;
 use jobs::Jobs;
 use operator::NodeOperator;
 use reload::Reloader;
@@ -64,6 +68,8 @@ pub struct Node {
     pub admin: Option<SocketAddr>,
     doors: Vec<JoinHandle<()>>,
     operator: Arc<NodeOperator>,
+    /// The agents, and the task that turns their hands.
+    presence: Option<(Arc<Presence>, JoinHandle<()>)>,
     store: Store,
     fills: Fills,
     access: AccessLog,
@@ -113,7 +119,8 @@ impl Node {
             addresses.split_at_checked(config.server.listen.len()).unwrap_or((&addresses, &[]));
         let (addresses, plain) = (secure.to_vec(), plain.to_vec());
         let (end, over) = watch::channel(false);
-        let door = Arc::new(Door::new(built.plane, built.control, &built.metrics));
+        let door = Arc::new(Door::new(built.plane, built.control, built.presence.clone(), &built.metrics));
+        let hands = built.presence.clone().map(|presence| tokio::spawn(presence.run(watch.clone())));
         let run = built.bound.run(door, watch);
         let server = tokio::spawn(async move {
             let summary = run.await;
@@ -133,6 +140,7 @@ impl Node {
             doors,
             operator,
             scrub,
+            presence: built.presence.zip(hands),
             store,
             fills,
             access,
@@ -174,6 +182,10 @@ impl Node {
         }
         if let Some(scrub) = self.scrub.take() {
             scrub.await.context("the scrub died")?;
+        }
+        if let Some((presence, hands)) = self.presence.take() {
+            hands.abort();
+            presence.close().await;
         }
         // The last byte reaches an agent a moment before its file is sealed: do not throw the file away.
         self.fills.come_to_rest(LAST_SEALS).await;
@@ -222,6 +234,7 @@ fn operate(
         jobs: Jobs::default(),
         reloader,
         phase,
+        fleet: FleetView::new(built.presence.clone(), config.server.node.clone()),
     })
 }
 

@@ -7,7 +7,7 @@ use crate::control::{Control, Keys, Token};
 
 /// The control side, where the configuration says anything about agents or nodes.
 pub(super) fn build(config: &CheckedConfig) -> anyhow::Result<Option<Control>> {
-    if config.control.is_none() && config.agents == crate::config::AgentsConfig::default() {
+    if config.presence.is_none() {
         return Ok(None);
     }
     Ok(Some(Control::new(read_keys(config)?)))

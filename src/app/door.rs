@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use super::build::LISTENERS;
 use crate::control::{self, Control, Reply};
+use crate::presence::{AgentId, Presence};
 use crate::proxy::{Answer, Plane};
 use crate::server::{BoxError, Peer, Service};
 use crate::telemetry::{Metrics, RouteMetrics};
@@ -28,18 +29,24 @@ pub(super) struct Door {
     plane: Arc<Plane>,
     /// `None` where the configuration says nothing about agents or nodes: then these paths are like any other.
     control: Option<Arc<Control>>,
+    presence: Option<Arc<Presence>>,
     agents: HashMap<&'static str, RouteMetrics>,
     nodes: HashMap<&'static str, RouteMetrics>,
 }
 
 impl Door {
-    pub(super) fn new(plane: Arc<Plane>, control: Option<Arc<Control>>, metrics: &Metrics) -> Self {
+    pub(super) fn new(
+        plane: Arc<Plane>,
+        control: Option<Arc<Control>>,
+        presence: Option<Arc<Presence>>,
+        metrics: &Metrics,
+    ) -> Self {
         let routes = |name: &str| LISTENERS.map(|listener| (listener, metrics.route(listener, name))).into();
         let (agents, nodes) = match control {
             Some(_) => (routes("agents' API"), routes("nodes' API")),
             None => (HashMap::new(), HashMap::new()),
         };
-        Self { plane, control, agents, nodes }
+        Self { plane, control, presence, agents, nodes }
     }
 
     async fn ask(&self, control: &Control, request: Request<Incoming>, peer: &Peer) -> Reply {
@@ -64,10 +71,16 @@ impl Door {
     }
 
     async fn ask_as_agent(&self, control: &Control, request: Request<Incoming>, peer: &Peer) -> Reply {
-        match control.agent(request.headers(), peer) {
-            Ok(_) => control::nothing(),
-            Err(reply) => reply,
-        }
+        let call = request.uri().path().strip_prefix(AGENTS).unwrap_or_default().to_owned();
+        // A probe needs no identity: an agent asks it of handlers that it may never talk to.
+        let id = match (call.as_str(), control.agent(request.headers(), peer)) {
+            (_, Ok(caller)) => AgentId::parse(&caller.name),
+            ("probe", Err(_)) => None,
+            (_, Err(reply)) => return reply,
+        };
+        let Some(presence) = &self.presence else { return control::nothing() };
+        let answer = presence.answer(&call, request, peer, id.as_ref()).await;
+        answer.unwrap_or_else(control::nothing)
     }
 
     async fn ask_as_node(&self, control: &Control, request: Request<Incoming>, peer: &Peer) -> Reply {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::fleet_args::FleetCommand;
 use super::operate_args::{
     CacheCommand, ExplainArgs, FillsCommand, HealthArgs, LogArgs, Output, PurgeArgs, ReloadArgs, StatusArgs,
     TailArgs, WarmArgs, duration,
@@ -152,6 +153,9 @@ pub enum Command {
     /// Fetches that run
     #[command(subcommand)]
     Fills(FillsCommand),
+    /// Agents: who is there, and asking them to come
+    #[command(subcommand)]
+    Fleet(FleetCommand),
     /// Follow requests as they end
     Tail(TailArgs),
     /// Log more or less from now on

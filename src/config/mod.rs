@@ -11,6 +11,7 @@ mod diagnostic;
 mod files;
 mod nearest;
 mod node;
+mod presence;
 mod ranges;
 mod reader;
 mod reference;
@@ -36,6 +37,7 @@ pub use control::{
     AgentTokenConfig, AgentsConfig, ControlConfig, ControlSource, ControlUpstream, NodeTokenConfig,
 };
 pub use diagnostic::{Code, Diagnostic, Diagnostics, Position, Related, Severity};
+pub use presence::PresenceConfig;
 pub use schema::schema;
 pub use secret::{Secret, SecretError};
 pub use shown::{Origin, Shown, show};
@@ -109,6 +111,8 @@ pub fn check_text(
     let config = reader::parse(text, &cx).map(|table| {
         let root = Section::root(&table, &ROOT, &cx);
         let cache = bounds::cache(&root.section("cache", "[cache]", &bounds::CACHE));
+        let control = control::control(&root);
+        let agents = root.section("agents", "[agents]", &control::AGENTS);
         let server = node::server(&root.section("server", "[server]", &node::SERVER));
         CheckedConfig {
             file: base_dir.join(Path::new(file_name).file_name().unwrap_or_default()),
@@ -116,8 +120,9 @@ pub fn check_text(
             server,
             limits: bounds::limits(&root.section("limits", "[limits]", &bounds::LIMITS)),
             repositories: repository::repositories(&root, &cache.dir),
-            control: control::control(&root),
-            agents: control::agents(&root.section("agents", "[agents]", &control::AGENTS)),
+            agents: control::agents(&agents),
+            presence: presence::presence(&root, control.as_ref(), &agents),
+            control,
             log: node::log(&root.section("log", "[log]", &node::LOG)),
             cache,
             _proof: checked::Proof,

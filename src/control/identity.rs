@@ -146,7 +146,7 @@ mod tests {
     fn peer(address: &str, uris: &[&str]) -> Peer {
         let names = uris.iter().map(|uri| PeerName::Uri((*uri).to_owned())).collect();
         let address = format!("{address}:4000").parse().unwrap();
-        Peer { address, secure: true, sni: None, names, connection: 1, listener: "https" }
+        Peer { address, secure: true, sni: None, names, ttl: None, connection: 1, listener: "https" }
     }
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {

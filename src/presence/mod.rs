@@ -17,6 +17,7 @@ mod plane;
 mod probe;
 mod registry;
 mod report;
+mod select;
 mod state;
 mod wake;
 
@@ -27,5 +28,6 @@ pub use ledger::OpenError;
 pub use outside::{Alone, Outside, Wanted};
 pub use plane::{Options, Presence, WakeAsk, WakeTold};
 pub use report::{REPORT_BYTES, Report, Reported};
+pub use select::{Selector, SelectorError};
 pub use state::{Cause, Rules, Standing, State};
 pub use wake::{WakeOrder, Woken};

@@ -4,9 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::AgentId;
 use super::agent::Agent;
@@ -19,6 +21,7 @@ use super::state::{Cause, Rules, State};
 use super::wake::{WakeOrder, Wakes, Woken};
 use crate::base::clock::{Clock, Timestamp};
 use crate::protocol::agent_api::{Action, ActionKind, CheckIn, CheckedIn, Contact, Message, Poll, Polled};
+use crate::server::Phase;
 use crate::telemetry::AgentMetrics;
 
 /// How often the hands are turned: every deadline is of seconds.
@@ -99,6 +102,7 @@ pub struct Presence {
     pub(super) ledger: Ledger,
     pub(super) inner: Mutex<Inner>,
     pub(super) probes: Probes,
+    draining: AtomicBool,
 }
 
 impl std::fmt::Debug for Presence {
@@ -139,6 +143,7 @@ impl Presence {
         };
         let presence = Self {
             probes: Probes::default(),
+            draining: AtomicBool::new(false),
             options,
             clock,
             metrics,
@@ -149,14 +154,31 @@ impl Presence {
         Ok(Arc::new(presence))
     }
 
-    /// Turns the hands until it is dropped.
-    pub async fn run(self: Arc<Self>) {
+    /// Turns the hands until it is dropped. When the node begins to end, agents are told so.
+    pub async fn run(self: Arc<Self>, mut phase: watch::Receiver<Phase>) {
         let mut turns = tokio::time::interval(TURN);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            turns.tick().await;
-            self.turn();
+            tokio::select! {
+                _ = turns.tick() => self.turn(),
+                _ = phase.wait_for(|phase| *phase != Phase::Run), if !self.is_draining() => {
+                    self.draining.store(true, Ordering::Relaxed);
+                    self.say_shutdown();
+                }
+            }
         }
+    }
+
+    /// Whether agents should go elsewhere.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Writes down what has changed, and lets go of the file. Nothing can be acknowledged any more.
+    pub async fn close(self: &Arc<Self>) {
+        self.turn();
+        let presence = Arc::clone(self);
+        let _ = tokio::task::spawn_blocking(move || presence.ledger.close()).await;
     }
 
     /// Does what is due, and writes down what has changed.
@@ -341,7 +363,7 @@ impl Presence {
     }
 
     /// Tells every agent with a stream or tunnel that the node is going away.
-    pub fn say_shutdown(&self) {
+    fn say_shutdown(&self) {
         let linked: Vec<AgentId> = self.inner.lock().links.keys().cloned().collect();
         linked.iter().for_each(|id| self.say(id, Message::Shutdown));
     }
@@ -368,6 +390,14 @@ impl Presence {
     /// Whether the agent belongs to this group of handlers.
     pub fn is_in_group(&self, agent: &Agent, group: &str) -> bool {
         self.outside.is_in_group(&agent.id, &agent.told, group)
+    }
+
+    /// What an agent should have and has not: `sitelist`, `policies`.
+    pub fn behind(&self, agent: &Agent) -> Vec<&'static str> {
+        let wanted = self.outside.wanted(&agent.id, &agent.told, None);
+        let old = wanted.sitelist.is_some_and(|news| Some(&news.etag) != agent.told.sitelist.as_ref());
+        let other = wanted.policies.is_some_and(|news| !has_policies(&agent.told, &news));
+        [old.then_some("sitelist"), other.then_some("policies")].into_iter().flatten().collect()
     }
 
     /// Forgets agents; how many were known.
