@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &["base"]),
     ("repository", &["base", "protocol"]),
     ("cache", &["base", "protocol", "repository"]),
+    ("fleet", &["base"]),
     ("store", &["base", "cache"]),
     ("upstream", &["base", "protocol"]),
     ("server", &["base"]),
@@ -34,7 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admin", &["base", "telemetry"]),
     ("config", &["base", "repository"]),
     ("demo", &["base"]),
-    ("cli", &["base", "admin", "config"]),
+    ("cli", &["base", "fleet", "admin", "config"]),
     (
         "app",
         &[
@@ -42,6 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "protocol",
             "cache",
             "repository",
+            "fleet",
             "store",
             "upstream",
             "server",
@@ -78,7 +80,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that take facts and `now` and return decisions.
-const PURE: &[&str] = &["base", "protocol", "repository", "cache"];
+const PURE: &[&str] = &["base", "protocol", "repository", "cache", "fleet"];
 
 /// What pure code does not do: wait, do I/O, lock, read a clock, log.
 const IMPURE: &[&str] = &[
@@ -114,7 +116,7 @@ const IMPURE_ANYWAY: &[(&str, &str)] = &[
 
 /// Crates and where they may be named: a module (`store/`) or a file.
 const ADAPTERS: &[(&str, &[&str])] = &[
-    ("annotate_snippets", &["config/render.rs"]),
+    ("annotate_snippets", &["base/report/render.rs"]),
     ("anstream", &["cli/talk.rs", "demo/"]),
     ("anyhow", &["app", "cli/", "demo/"]),
     ("axum", &["admin/"]),
@@ -147,7 +149,7 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("sha2", &["base/digest.rs", "base/proof.rs"]),
     ("socket2", &["server/", "upstream/", "testkit/"]),
     ("tokio_rustls", &["admin/tls.rs", "cli/client/", "server/tls.rs", "upstream/", "demo/", "testkit/"]),
-    ("toml", &["config/reader.rs"]),
+    ("toml", &["base/report/reader.rs"]),
     ("tracing_subscriber", &["telemetry/"]),
     ("xxhash_rust", &["store/"]),
 ];
