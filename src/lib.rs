@@ -3,7 +3,7 @@
 //! Every file crosses the WAN once, is verified, and streams to every agent while it arrives. The map:
 //!
 //! - leaf: [`base`]
-//! - pure rules: [`protocol`], [`repository`], [`cache`]
+//! - pure rules: [`protocol`], [`repository`], [`cache`], [`fleet`]
 //! - adapters: [`store`], [`upstream`], [`fill`], [`server`], [`telemetry`], [`stage`]
 //! - planes: [`proxy`], [`control`], [`admin`]
 //! - around them: [`config`], [`app`], [`cli`], [`demo`]
@@ -19,6 +19,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod fill;
+pub mod fleet;
 pub mod presence;
 pub mod protocol;
 pub mod proxy;

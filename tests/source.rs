@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &["base"]),
     ("repository", &["base", "protocol"]),
     ("cache", &["base", "protocol", "repository"]),
+    ("fleet", &["base"]),
     ("store", &["base", "cache"]),
     ("upstream", &["base", "protocol"]),
     ("server", &["base"]),
@@ -30,12 +31,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fill", &["base", "protocol", "cache", "repository", "store", "upstream", "telemetry"]),
     ("stage", &["base", "protocol", "cache", "repository", "store", "fill", "upstream"]),
     ("proxy", &["base", "protocol", "cache", "repository", "store", "fill", "stage", "server", "telemetry"]),
-    ("presence", &["base", "protocol", "server", "telemetry"]),
+    ("presence", &["base", "protocol", "fleet", "server", "telemetry"]),
     ("control", &["base", "protocol", "upstream", "server"]),
     ("admin", &["base", "telemetry"]),
     ("config", &["base", "repository"]),
     ("demo", &["base"]),
-    ("cli", &["base", "admin", "config"]),
+    ("cli", &["base", "fleet", "admin", "config"]),
     (
         "app",
         &[
@@ -43,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "protocol",
             "cache",
             "repository",
+            "fleet",
             "store",
             "upstream",
             "server",
@@ -80,7 +82,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that take facts and `now` and return decisions.
-const PURE: &[&str] = &["base", "protocol", "repository", "cache"];
+const PURE: &[&str] = &["base", "protocol", "repository", "cache", "fleet"];
 
 /// What pure code does not do: wait, do I/O, lock, read a clock, log.
 const IMPURE: &[&str] = &[
@@ -116,7 +118,7 @@ const IMPURE_ANYWAY: &[(&str, &str)] = &[
 
 /// Crates and where they may be named: a module (`store/`) or a file.
 const ADAPTERS: &[(&str, &[&str])] = &[
-    ("annotate_snippets", &["config/render.rs"]),
+    ("annotate_snippets", &["base/report/render.rs"]),
     ("anstream", &["cli/talk.rs", "demo/"]),
     ("anyhow", &["app", "cli/", "demo/"]),
     ("axum", &["admin/"]),
@@ -152,7 +154,7 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("socket2", &["server/", "upstream/", "testkit/"]),
     ("tokio_rustls", &["admin/tls.rs", "cli/client/", "server/tls.rs", "upstream/", "demo/", "testkit/"]),
     ("tokio_tungstenite", &["presence/channel.rs"]),
-    ("toml", &["config/reader.rs"]),
+    ("toml", &["base/report/reader.rs"]),
     ("tracing_subscriber", &["telemetry/"]),
     ("xxhash_rust", &["store/"]),
 ];

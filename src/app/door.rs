@@ -74,7 +74,7 @@ impl Door {
         let call = request.uri().path().strip_prefix(AGENTS).unwrap_or_default().to_owned();
         // A probe needs no identity: an agent asks it of handlers that it may never talk to.
         let id = match (call.as_str(), control.agent(request.headers(), peer)) {
-            (_, Ok(caller)) => AgentId::parse(&caller.name),
+            (_, Ok(caller)) => AgentId::parse(&caller.name).ok(),
             ("probe", Err(_)) => None,
             (_, Err(reply)) => return reply,
         };

@@ -66,7 +66,7 @@ impl FleetView {
     }
 
     pub(super) fn agent(&self, id: &str) -> Result<AgentRow, ApiError> {
-        let known = AgentId::parse(id).and_then(|id| self.presence().ok()?.agent(&id));
+        let known = AgentId::parse(id).ok().and_then(|id| self.presence().ok()?.agent(&id));
         known.map(|agent| self.row(&agent)).ok_or_else(|| {
             ApiError::not_found(format!("no agent {id} is known"), "waypost fleet ls lists who is")
         })
@@ -111,7 +111,7 @@ impl FleetView {
         }
         let mut agents = BTreeSet::new();
         for id in &ask.agents {
-            let known = AgentId::parse(id).filter(|id| presence.agent(id).is_some());
+            let known = AgentId::parse(id).ok().filter(|id| presence.agent(id).is_some());
             agents.insert(known.ok_or_else(|| {
                 ApiError::not_found(format!("no agent {id} is known"), "waypost fleet ls lists who is")
             })?);
@@ -154,7 +154,7 @@ impl FleetView {
     }
 
     pub(super) fn forget(&self, ask: &ForgetAsk) -> Result<AgentsReached, ApiError> {
-        let ids: Vec<AgentId> = ask.agents.iter().filter_map(|id| AgentId::parse(id)).collect();
+        let ids: Vec<AgentId> = ask.agents.iter().filter_map(|id| AgentId::parse(id).ok()).collect();
         let agents = self.presence()?.forget(&ids) as u64;
         tracing::info!(agents, "forgotten");
         Ok(AgentsReached { schema: SCHEMA, changed: agents > 0, agents })

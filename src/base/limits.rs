@@ -153,3 +153,81 @@ pub const PATTERNS: usize = 10_000;
 
 /// Purges whose entries are not swept yet. Each is matched against every look-up meanwhile.
 pub const PURGES: usize = 64;
+
+/// Bytes of an agent's id: a GUID in braces has 38, a host name up to 253 and nobody uses one of those.
+pub const AGENT_ID_BYTES: usize = 128;
+
+/// Bytes of the name of a handler, group, category, policy or repository.
+pub const NAME_BYTES: usize = 64;
+
+/// Bytes of the name of a rule, for people only. ePO allows as many.
+pub const RULE_NAME_BYTES: usize = 128;
+
+/// Bytes of a tag.
+pub const TAG_BYTES: usize = 128;
+
+/// Steps of a place in the system tree. Real ones have under ten.
+pub const TREE_DEPTH: usize = 32;
+
+/// Bytes of a place in the system tree.
+pub const TREE_PATH_BYTES: usize = 1 << 10;
+
+/// Control documents of an authority, policies included.
+pub const DOCUMENTS: usize = 10_000;
+
+/// Bytes of one control document that is no policy: 100,000 agents with tags are 8 MB of TOML.
+pub const DOCUMENT_BYTES: usize = 32 << 20;
+
+/// Bytes of the body of a policy.
+pub const POLICY_BYTES: usize = 1 << 20;
+
+/// Bytes of all control documents: every handler keeps two versions of them.
+pub const DOCUMENTS_BYTES: usize = 128 << 20;
+
+/// Findings told about one control document. Who has made so many mistakes has made one of them a thousand times.
+pub const PROBLEMS: usize = 200;
+
+/// Handlers of a fleet.
+pub const HANDLERS: usize = 2_000;
+
+/// Groups of handlers.
+pub const GROUPS: usize = 2_000;
+
+/// Assignment rules, and policy assignment rules: ten times what was asked for.
+pub const FLEET_RULES: usize = 50_000;
+
+/// Agents that the control documents know by name.
+pub const FLEET_AGENTS: usize = 500_000;
+
+/// Handlers in one sitelist: an agent that has tried so many has no network.
+pub const SITELIST_HANDLERS: usize = 100;
+
+/// Bytes of a sitelist that is read.
+pub const SITELIST_BYTES: usize = 256 << 10;
+
+/// Bytes of a sitelist that is written before more handlers are left out: what is written can always be read.
+pub const SITELIST_WRITTEN_BYTES: usize = 192 << 10;
+
+/// Sites of a sitelist.
+pub const SITES: usize = 1_000;
+
+/// Elements of XML within each other. A sitelist has four.
+pub const XML_DEPTH: usize = 16;
+
+/// Attributes of one element of XML. A site has some twelve.
+pub const XML_ATTRIBUTES: usize = 64;
+
+/// Bytes of an export of policy assignment rules.
+pub const EXPORT_BYTES: usize = 4 << 20;
+
+/// Operators and operands of one expression of such a rule, and alternatives that it is turned into.
+pub const EXPRESSION_PARTS: usize = 1_000;
+
+/// Rules that one imported rule may become: each `or` in its expression is another one.
+pub const EXPRESSION_RULES: usize = 64;
+
+/// Addresses and tags that an agent may say of itself; more are not looked at.
+pub const FACTS: usize = 64;
+
+/// Repository paths of one handler, and repositories of a fleet.
+pub const REPOSITORIES: usize = 16;

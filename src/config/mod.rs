@@ -7,15 +7,11 @@ mod bounds;
 mod catalogue;
 mod checked;
 mod control;
-mod diagnostic;
 mod files;
-mod nearest;
 mod node;
 mod presence;
 mod ranges;
-mod reader;
 mod reference;
-mod render;
 mod repository;
 mod rules;
 mod schema;
@@ -28,6 +24,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+pub use crate::base::report::diagnostic::{Code, Diagnostic, Diagnostics, Position, Related, Severity};
 pub use checked::{
     AccessFormat, AdminConfig, AdminRole, CacheConfig, CatalogueConfig, CheckedConfig, Limits, LogConfig,
     LogFormat, LogLevel, PrepareConfig, Preset, QueryMode, RepositoryConfig, RuleConfig, ServerConfig,
@@ -36,13 +33,13 @@ pub use checked::{
 pub use control::{
     AgentTokenConfig, AgentsConfig, ControlConfig, ControlSource, ControlUpstream, NodeTokenConfig,
 };
-pub use diagnostic::{Code, Diagnostic, Diagnostics, Position, Related, Severity};
 pub use presence::PresenceConfig;
 pub use schema::schema;
 pub use secret::{Secret, SecretError};
 pub use shown::{Origin, Shown, show};
 
 use crate::base::limits::CONFIG_BYTES;
+use crate::base::report::{diagnostic, reader};
 use reader::{Context, Keys, Section};
 
 /// The keys at the top of the file.

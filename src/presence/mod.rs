@@ -9,7 +9,6 @@ mod agent;
 mod api;
 mod boots;
 mod channel;
-mod id;
 mod ledger;
 mod outbox;
 mod outside;
@@ -21,9 +20,9 @@ mod select;
 mod state;
 mod wake;
 
+pub use crate::fleet::AgentId;
 pub use agent::Agent;
 pub use api::Answer;
-pub use id::AgentId;
 pub use ledger::OpenError;
 pub use outside::{Alone, Outside, Wanted};
 pub use plane::{Options, Presence, WakeAsk, WakeTold};
