@@ -31,7 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fill", &["base", "protocol", "cache", "repository", "store", "upstream", "telemetry"]),
     ("stage", &["base", "protocol", "cache", "repository", "store", "fill", "upstream"]),
     ("proxy", &["base", "protocol", "cache", "repository", "store", "fill", "stage", "server", "telemetry"]),
-    ("control", &["base", "protocol", "upstream", "server"]),
+    ("control", &["base", "protocol", "fleet", "upstream", "server"]),
     ("admin", &["base", "telemetry"]),
     ("config", &["base", "repository"]),
     ("demo", &["base"]),

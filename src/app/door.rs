@@ -13,7 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::build::LISTENERS;
-use crate::control::{self, Control, Reply};
+use crate::control::{Control, Reply};
 use crate::proxy::{Answer, Plane};
 use crate::server::{BoxError, Peer, Service};
 use crate::telemetry::{Metrics, RouteMetrics};
@@ -64,15 +64,18 @@ impl Door {
     }
 
     async fn ask_as_agent(&self, control: &Control, request: Request<Incoming>, peer: &Peer) -> Reply {
+        let rest = request.uri().path().strip_prefix(AGENTS).unwrap_or_default();
         match control.agent(request.headers(), peer) {
-            Ok(_) => control::nothing(),
+            Ok(caller) => control.answer_agent(rest, (request.method(), request.headers()), &caller),
             Err(reply) => reply,
         }
     }
 
     async fn ask_as_node(&self, control: &Control, request: Request<Incoming>, peer: &Peer) -> Reply {
+        let path = request.uri().path().to_owned();
+        let rest = path.strip_prefix(NODES).unwrap_or_default();
         match control.node(request.headers(), peer) {
-            Ok(_) => control::nothing(),
+            Ok(caller) => control.answer_node(rest, request, &caller).await,
             Err(reply) => reply,
         }
     }
