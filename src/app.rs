@@ -28,7 +28,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::{Admin, AdminSocket, AdminTls, Operator as _};
 use crate::base::clock::Clock;
@@ -68,8 +68,8 @@ pub struct Node {
     pub admin: Option<SocketAddr>,
     doors: Vec<JoinHandle<()>>,
     operator: Arc<NodeOperator>,
-    /// The agents, and the task that turns their hands.
-    presence: Option<(Arc<Presence>, JoinHandle<()>)>,
+    /// The agents, and what goes on about them by itself.
+    presence: Option<(Arc<Presence>, JoinSet<()>)>,
     store: Store,
     fills: Fills,
     access: AccessLog,
@@ -119,8 +119,13 @@ impl Node {
             addresses.split_at_checked(config.server.listen.len()).unwrap_or((&addresses, &[]));
         let (addresses, plain) = (secure.to_vec(), plain.to_vec());
         let (end, over) = watch::channel(false);
+        let hands = built
+            .presence
+            .as_ref()
+            .zip(built.control.as_ref())
+            .map(|(presence, control)| presence::run(config, presence, control, watch.clone()))
+            .transpose()?;
         let door = Arc::new(Door::new(built.plane, built.control, built.presence.clone(), &built.metrics));
-        let hands = built.presence.clone().map(|presence| tokio::spawn(presence.run(watch.clone())));
         let run = built.bound.run(door, watch);
         let server = tokio::spawn(async move {
             let summary = run.await;
@@ -183,8 +188,8 @@ impl Node {
         if let Some(scrub) = self.scrub.take() {
             scrub.await.context("the scrub died")?;
         }
-        if let Some((presence, hands)) = self.presence.take() {
-            hands.abort();
+        if let Some((presence, mut hands)) = self.presence.take() {
+            hands.shutdown().await;
             presence.close().await;
         }
         // The last byte reaches an agent a moment before its file is sealed: do not throw the file away.

@@ -32,7 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stage", &["base", "protocol", "cache", "repository", "store", "fill", "upstream"]),
     ("proxy", &["base", "protocol", "cache", "repository", "store", "fill", "stage", "server", "telemetry"]),
     ("presence", &["base", "protocol", "fleet", "server", "telemetry"]),
-    ("control", &["base", "protocol", "upstream", "server"]),
+    ("control", &["base", "protocol", "fleet", "upstream", "server"]),
     ("admin", &["base", "telemetry"]),
     ("config", &["base", "repository"]),
     ("demo", &["base"]),

@@ -106,8 +106,8 @@ pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Buil
         access: Some(access.clone()),
     };
     let plane = Arc::new(Plane::new(options, routes, for_plane));
-    let control = control::build(config)?.map(Arc::new);
-    let presence = super::presence::open(config, &clock, &metrics, &bound)?;
+    let control = control::build(config, &clock)?.map(Arc::new);
+    let presence = super::presence::open(config, &clock, &metrics, &bound, control.as_ref())?;
     Ok(Built { plane, bound, store, fills, clock, metrics, access, tls, control, presence, parts, made })
 }
 
@@ -199,7 +199,7 @@ pub(super) fn read_identity(files: &TlsFiles) -> anyhow::Result<(Vec<u8>, Vec<u8
     Ok((cert, key))
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 

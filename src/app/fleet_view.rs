@@ -118,8 +118,16 @@ impl FleetView {
         }
         if ask.selector.is_some() || ask.group.is_some() {
             let selected = self.select(ask.selector.as_deref())?;
-            let belongs =
-                |agent: &Agent| ask.group.as_deref().is_none_or(|group| presence.is_in_group(agent, group));
+            let handlers = ask.group.as_deref().map(|group| presence.handlers_of(group));
+            if handlers.as_ref().is_some_and(Vec::is_empty) {
+                let group = ask.group.as_deref().unwrap_or_default();
+                let message = format!("no group or handler is called {group}");
+                return Err(ApiError::not_found(message, "fleet.toml says what they are called"));
+            }
+            let belongs = |agent: &Agent| {
+                let handler = agent.handler.as_ref().unwrap_or(&self.node);
+                handlers.as_ref().is_none_or(|handlers| handlers.contains(handler))
+            };
             agents.extend(selected.into_iter().filter(belongs).map(|agent| agent.id));
         } else if agents.is_empty() {
             return Err(bad("nobody is named to be woken", "name agents, a selector or a group"));

@@ -22,10 +22,10 @@ mod wake;
 
 pub use crate::fleet::AgentId;
 pub use agent::Agent;
-pub use api::Answer;
+pub use api::{Answer, Asker, is_call};
 pub use ledger::OpenError;
 pub use outside::{Alone, Outside, Wanted};
-pub use plane::{Options, Presence, WakeAsk, WakeTold};
+pub use plane::{Options, Presence, Relayed, WakeAsk, WakeTold};
 pub use report::{REPORT_BYTES, Report, Reported};
 pub use select::{Selector, SelectorError};
 pub use state::{Cause, Rules, Standing, State};

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::AgentId;
@@ -20,6 +21,7 @@ use super::registry::{Effect, Refused, Registry};
 use super::state::{Cause, Rules, State};
 use super::wake::{WakeOrder, Wakes, Woken};
 use crate::base::clock::{Clock, Timestamp};
+use crate::fleet::TreePath;
 use crate::protocol::agent_api::{Action, ActionKind, CheckIn, CheckedIn, Contact, Message, Poll, Polled};
 use crate::server::Phase;
 use crate::telemetry::AgentMetrics;
@@ -53,6 +55,19 @@ pub struct WakeAsk {
     pub attempts: u32,
     /// Between two attempts.
     pub spacing: Duration,
+}
+
+/// A wake-up on its way to a node below.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Relayed {
+    /// Whom.
+    pub agents: Vec<AgentId>,
+    /// Seconds over which they are woken.
+    pub over_s: u64,
+    /// How often each is told.
+    pub attempts: u32,
+    /// Seconds between two attempts.
+    pub spacing_s: u64,
 }
 
 /// A wake-up and what came of it so far.
@@ -239,9 +254,15 @@ impl Presence {
     pub(super) async fn check_in(
         &self,
         id: &AgentId,
-        told: CheckIn,
-        from: Option<IpAddr>,
+        mut told: CheckIn,
+        (from, within): (Option<IpAddr>, Option<&TreePath>),
     ) -> Result<CheckedIn, Refusal> {
+        if let Some(within) = within {
+            // Its token is good for a part of the tree: it is not believed to be elsewhere.
+            let said = told.properties.tree.as_deref().and_then(|said| TreePath::parse(said).ok());
+            let place = said.filter(|said| said.is_within(within));
+            told.properties.tree = Some(place.as_ref().unwrap_or(within).to_string());
+        }
         let now = self.clock.now();
         let acknowledged = told.sequence;
         let (written, told, actions) = {
@@ -387,9 +408,23 @@ impl Presence {
         self.inner.lock().registry.agent(id).cloned()
     }
 
-    /// Whether the agent belongs to this group of handlers.
-    pub fn is_in_group(&self, agent: &Agent, group: &str) -> bool {
-        self.outside.is_in_group(&agent.id, &agent.told, group)
+    /// The handlers of a group, or the one of this name; none where nothing is called so.
+    pub fn handlers_of(&self, group: &str) -> Vec<String> {
+        self.outside.handlers_of(group)
+    }
+
+    /// Does what a node above has ordered: wakes the agents in `ask`, those of them that are here.
+    ///
+    /// # Errors
+    /// The order is not understood.
+    pub fn wake_ordered(&self, ask: &serde_json::Value) -> Result<String, String> {
+        let relayed: Relayed = serde_json::from_value(ask.clone()).map_err(|error| error.to_string())?;
+        let Relayed { agents, over_s, attempts, spacing_s } = relayed;
+        let agents: Vec<AgentId> = agents.into_iter().filter(|id| self.agent(id).is_some()).collect();
+        let count = agents.len();
+        let (over, spacing) = (Duration::from_secs(over_s), Duration::from_secs(spacing_s));
+        self.wake(WakeAsk { agents, over, attempts, spacing });
+        Ok(format!("{count} agents"))
     }
 
     /// What an agent should have and has not: `sitelist`, `policies`.
@@ -439,7 +474,9 @@ impl Presence {
             (order, elsewhere)
         };
         for (handler, agents) in elsewhere {
-            self.outside.relay_wake(&handler, agents);
+            let (over_s, spacing_s) = (order.over.as_secs(), order.spacing.as_secs());
+            let attempts = order.attempts;
+            self.outside.relay_wake(&handler, Relayed { agents, over_s, attempts, spacing_s });
         }
         order.id
     }
