@@ -107,6 +107,7 @@ impl Node {
         let operator = operate(config, &built, (watch.clone(), admin_tls.clone(), log));
         let admin = Admin::new(Arc::clone(&operator) as _, build::read_access(&config.admin)?);
         operator.reloader.serves(admin.clone());
+        operator.reloader.counts(built.presence.clone());
         let mut doors = Vec::new();
         if let Some(path) = &config.admin.socket {
             let open = config.admin.operators.is_some() || config.admin.viewers.is_some();

@@ -278,3 +278,75 @@ async fn who_is_forgotten_may_come_again() {
     assert_eq!(listed["agents"].as_array().map(Vec::len), Some(1));
     assert_eq!(check_in(&node, "pc-1", 1).await.0, 200);
 }
+
+/// The node that has the fleet's documents.
+async fn authority() -> TestNode {
+    let home = Home::new();
+    home.write("files/a.txt", "a");
+    home.write("fleet/fleet.toml", "");
+    let control = "[control]\ndirectory = \"fleet\"\nstate_dir = \"state\"";
+    home.start(&Plan::directory(&home.path("files")).named("hq").with(control)).await
+}
+
+/// A node below it.
+async fn branch(home: &Home, name: &str, above: &TestNode) -> TestNode {
+    home.write("files/a.txt", "a");
+    let control = format!("[control]\nupstream = \"http://{}/\"\nstate_dir = \"state\"", above.plain);
+    home.start(&Plan::directory(&home.path("files")).named(name).with(&control)).await
+}
+
+/// What a node knows of an agent: state, handler and check-ins.
+async fn view(node: &TestNode, agent: &str) -> (String, String, u64) {
+    let found = node.operate("GET", &format!("/v1/agents/{agent}"), "").await;
+    let word = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
+    (word("state"), word("handler"), found["check_ins"].as_u64().unwrap_or_default())
+}
+
+async fn shows(node: &TestNode, agent: &str, state: &str, handler: &str, check_ins: u64) {
+    eventually(&format!("{agent} is {state} at {handler} after {check_ins} check-ins"), async || {
+        view(node, agent).await == (state.to_owned(), handler.to_owned(), check_ins)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_authority_sees_agents_of_the_nodes_below_once_wherever_they_are() {
+    let hq = authority().await;
+    let (one, two) = (Home::new(), Home::new());
+    let (one, two) = (branch(&one, "one", &hq).await, branch(&two, "two", &hq).await);
+    assert_eq!(check_in(&one, "pc-1", 1).await.0, 200);
+    shows(&hq, "pc-1", "reporting", "one", 1).await;
+    let open = stream(&one, "pc-1").await;
+    shows(&hq, "pc-1", "connected", "one", 1).await;
+    // It goes to another handler, and the first one learns of that from above.
+    assert_eq!(check_in(&two, "pc-1", 2).await.0, 200);
+    shows(&hq, "pc-1", "reporting", "two", 1).await;
+    drop(open);
+    shows(&one, "pc-1", "moved", "one", 1).await;
+    let all = hq.operate("GET", "/v1/agents?selector=id%3D*", "").await;
+    assert_eq!(all["agents"].as_array().map(Vec::len), Some(1));
+    assert_eq!(view(&hq, "pc-1").await.1, "two");
+    assert_eq!(ask(&two, "pc-1", "POST", "bye", "").await.0, 204);
+    shows(&hq, "pc-1", "shutdown", "two", 1).await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_while_the_authority_was_away_is_told_once_it_is_back() {
+    let hq = authority().await;
+    let (home, plain) = (Home::new(), hq.plain.port());
+    let node = branch(&home, "one", &hq).await;
+    let hq = hq.stop().await;
+    for sequence in 1..=5 {
+        assert_eq!(check_in(&node, "pc-1", sequence).await.0, 200);
+    }
+    assert_eq!(check_in(&node, "pc-2", 1).await.0, 200);
+    // The branch is restarted meanwhile.
+    drop(node.stop().await);
+    let control = "[control]\ndirectory = \"fleet\"\nstate_dir = \"state\"";
+    let plan = Plan::directory(&hq.path("files")).named("hq").with(control);
+    let hq = hq.start_at(&plan, plain).await;
+    let node = branch(&home, "one", &hq).await;
+    shows(&hq, "pc-1", "reporting", "one", 5).await;
+    shows(&hq, "pc-2", "reporting", "one", 1).await;
+    eventually("all is told", async || node.metric("waypost_agents_unreported").await == 0).await;
+}

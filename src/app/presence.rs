@@ -113,7 +113,7 @@ async fn report(presence: Arc<Presence>, uplink: Uplink) {
 async fn report_once(presence: &Arc<Presence>, uplink: &Uplink) -> Result<bool, String> {
     let Some(report) = presence.next_report().await? else { return Ok(false) };
     let body = serde_json::to_vec(&report).map_err(|error| error.to_string())?;
-    let request = Request::builder().method(Method::POST).uri("node/v1/reports");
+    let request = Request::builder().method(Method::POST).uri("/node/v1/reports");
     let reply = uplink.ask(request, Bytes::from(body), None, ANSWER_BYTES).await;
     let reply = reply.map_err(|error| error.to_string())?;
     if reply.status() != StatusCode::OK {
