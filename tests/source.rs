@@ -31,8 +31,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fill", &["base", "protocol", "cache", "repository", "store", "upstream", "telemetry"]),
     ("stage", &["base", "protocol", "cache", "repository", "store", "fill", "upstream"]),
     ("proxy", &["base", "protocol", "cache", "repository", "store", "fill", "stage", "server", "telemetry"]),
-    ("presence", &["base", "protocol", "server", "telemetry"]),
-    ("control", &["base", "protocol", "upstream", "server"]),
+    ("presence", &["base", "protocol", "fleet", "server", "telemetry"]),
+    ("control", &["base", "protocol", "fleet", "upstream", "server"]),
     ("admin", &["base", "telemetry"]),
     ("agent", &["base", "protocol", "repository", "fleet"]),
     ("config", &["base", "protocol", "repository", "fleet", "agent"]),
@@ -87,7 +87,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &["base", "protocol", "repository", "cache", "fleet"];
 
 /// Pure files in modules that are not: the endpoint decides in some and does I/O in others.
-const PURE_FILES: &[&str] = &["agent/fallback.rs", "agent/pace.rs", "agent/select.rs"];
+const PURE_FILES: &[&str] = &[
+    "agent/fallback.rs",
+    "agent/names.rs",
+    "agent/pace.rs",
+    "agent/places.rs",
+    "agent/plan.rs",
+    "agent/select.rs",
+];
 
 /// What pure code does not do: wait, do I/O, lock, read a clock, log.
 const IMPURE: &[&str] = &[

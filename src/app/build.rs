@@ -18,6 +18,7 @@ use crate::config::{
 };
 use crate::control::Control;
 use crate::fill::{self, Fills, Origin, Supply};
+use crate::presence::Presence;
 use crate::proxy::directory::Directory;
 use crate::proxy::{self, Kind, Parts, Plane, Repository, Routes};
 use crate::repository::rules::{Rule, Rules};
@@ -45,6 +46,8 @@ pub(super) struct Built {
     pub(super) tls: Option<Tls>,
     /// What answers agents and nodes about the fleet.
     pub(super) control: Option<Arc<Control>>,
+    /// Who they are, and whether they are there.
+    pub(super) presence: Option<Arc<Presence>>,
     pub(super) parts: RepositoryParts,
     pub(super) made: Vec<Made>,
 }
@@ -103,8 +106,9 @@ pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Buil
         access: Some(access.clone()),
     };
     let plane = Arc::new(Plane::new(options, routes, for_plane));
-    let control = control::build(config)?.map(Arc::new);
-    Ok(Built { plane, bound, store, fills, clock, metrics, access, tls, control, parts, made })
+    let control = control::build(config, &clock)?.map(Arc::new);
+    let presence = super::presence::open(config, &clock, &metrics, &bound, control.as_ref())?;
+    Ok(Built { plane, bound, store, fills, clock, metrics, access, tls, control, presence, parts, made })
 }
 
 /// One repository, with its upstreams or its directory.
@@ -195,7 +199,7 @@ pub(super) fn read_identity(files: &TlsFiles) -> anyhow::Result<(Vec<u8>, Vec<u8
     Ok((cert, key))
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 

@@ -13,7 +13,10 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::build::LISTENERS;
-use crate::control::{self, Control, Reply};
+use crate::control::{Control, Reply};
+use crate::fleet::TreePath;
+use crate::presence::{self, AgentId, Asker, Presence};
+use crate::protocol::caller::How;
 use crate::proxy::{Answer, Plane};
 use crate::server::{BoxError, Peer, Service};
 use crate::telemetry::{Metrics, RouteMetrics};
@@ -28,18 +31,24 @@ pub(super) struct Door {
     plane: Arc<Plane>,
     /// `None` where the configuration says nothing about agents or nodes: then these paths are like any other.
     control: Option<Arc<Control>>,
+    presence: Option<Arc<Presence>>,
     agents: HashMap<&'static str, RouteMetrics>,
     nodes: HashMap<&'static str, RouteMetrics>,
 }
 
 impl Door {
-    pub(super) fn new(plane: Arc<Plane>, control: Option<Arc<Control>>, metrics: &Metrics) -> Self {
+    pub(super) fn new(
+        plane: Arc<Plane>,
+        control: Option<Arc<Control>>,
+        presence: Option<Arc<Presence>>,
+        metrics: &Metrics,
+    ) -> Self {
         let routes = |name: &str| LISTENERS.map(|listener| (listener, metrics.route(listener, name))).into();
         let (agents, nodes) = match control {
             Some(_) => (routes("agents' API"), routes("nodes' API")),
             None => (HashMap::new(), HashMap::new()),
         };
-        Self { plane, control, agents, nodes }
+        Self { plane, control, presence, agents, nodes }
     }
 
     async fn ask(&self, control: &Control, request: Request<Incoming>, peer: &Peer) -> Reply {
@@ -64,15 +73,37 @@ impl Door {
     }
 
     async fn ask_as_agent(&self, control: &Control, request: Request<Incoming>, peer: &Peer) -> Reply {
-        match control.agent(request.headers(), peer) {
-            Ok(_) => control::nothing(),
-            Err(reply) => reply,
+        let call = request.uri().path().strip_prefix(AGENTS).unwrap_or_default().to_owned();
+        let caller = match (control.agent(request.headers(), peer), self.presence.as_ref()) {
+            (Ok(caller), _) => caller,
+            // A probe needs no identity: an agent asks it of handlers that it may never talk to.
+            (Err(_), Some(presence)) if call == "probe" => {
+                return presence.answer(&call, request, peer, None).await;
+            }
+            (Err(reply), _) => return reply,
+        };
+        match (&self.presence, AgentId::parse(&caller.name)) {
+            (Some(presence), Ok(id)) if presence::is_call(&call) => {
+                let within = match &caller.how {
+                    How::Token { tree: Some(tree), .. } => TreePath::parse(tree).ok(),
+                    _ => None,
+                };
+                presence.answer(&call, request, peer, Some(&Asker { id, within })).await
+            }
+            _ => control.answer_agent(&call, (request.method(), request.headers()), &caller),
         }
     }
 
     async fn ask_as_node(&self, control: &Control, request: Request<Incoming>, peer: &Peer) -> Reply {
+        let path = request.uri().path().to_owned();
+        let rest = path.strip_prefix(NODES).unwrap_or_default();
         match control.node(request.headers(), peer) {
-            Ok(_) => control::nothing(),
+            Ok(caller) => match &self.presence {
+                Some(presence) if rest == "reports" && request.method() == Method::POST => {
+                    presence.answer_report(request, &caller.name).await
+                }
+                _ => control.answer_node(rest, request, &caller).await,
+            },
             Err(reply) => reply,
         }
     }

@@ -16,10 +16,9 @@ use super::{control, fault};
 use crate::admin::api::{Change, Reloaded, SCHEMA};
 use crate::admin::{Access, Admin, AdminTls, ApiError, Code, Identity};
 use crate::base::digest::{Digest, Hasher};
-use crate::config::{
-    self, AgentsConfig, CheckedConfig, ControlConfig, RepositoryConfig, Secret, Source, TlsFiles,
-};
+use crate::config::{self, CheckedConfig, ControlConfig, RepositoryConfig, Secret, Source, TlsFiles};
 use crate::control::{Control, Keys};
+use crate::presence::Presence;
 use crate::proxy::{Plane, Routes};
 use crate::server::Tls;
 use crate::stage::Catalogues;
@@ -52,6 +51,7 @@ struct InForce {
 struct Turn {
     prints: Prints,
     admin: Option<Admin>,
+    presence: Option<Arc<Presence>>,
 }
 
 /// What a reload is about to put in place.
@@ -74,9 +74,14 @@ impl Reloader {
         log: Option<LogHandle>,
     ) -> Self {
         let in_force = ArcSwap::from_pointee(InForce { config: Arc::new(config.clone()), made });
-        let turn = Mutex::new(Turn { prints: prints(config), admin: None });
+        let turn = Mutex::new(Turn { prints: prints(config), admin: None, presence: None });
         parts.metrics.config_reloaded(true);
         Self { parts, plane, tls, admin_tls, control, log, in_force, turn }
+    }
+
+    /// The agents whose numbers change with the configuration.
+    pub(super) fn counts(&self, presence: Option<Arc<Presence>>) {
+        self.turn.lock().presence = presence;
     }
 
     /// Tells the API whose tokens change with the configuration.
@@ -234,6 +239,9 @@ impl Reloader {
         if let Some(control) = &self.control {
             control.admit(next.keys);
         }
+        if let (Some(presence), Some(agents)) = (&turn.presence, &next.config.presence) {
+            presence.rule(super::presence::rules(agents));
+        }
         self.plane.publish(Routes::new(next.made.iter().map(|made| Arc::clone(&made.repository)).collect()));
         self.in_force.store(Arc::new(InForce { config: Arc::new(next.config), made: next.made }));
         turn.prints = next.prints;
@@ -317,9 +325,15 @@ fn restarts(old: &CheckedConfig, new: &CheckedConfig) -> Vec<Change> {
     // The first group changes the mode of the socket.
     note("[admin] operators, viewers", has_groups(old) != has_groups(new));
     note("[control]", without_tokens(old) != without_tokens(new));
-    let has_agents = |config: &CheckedConfig| config.agents != AgentsConfig::default();
-    // Without either, nobody listens for agents.
-    note("[agents]", old.control.is_none() && new.control.is_none() && has_agents(old) != has_agents(new));
+    // Without either of the tables, nobody listens for agents.
+    note("[agents]", old.presence.is_some() != new.presence.is_some());
+    let place = |config: &CheckedConfig| {
+        config.presence.as_ref().map(|presence| (presence.state_dir.clone(), presence.most))
+    };
+    note(
+        "[agents] state_dir, max",
+        old.presence.is_some() && new.presence.is_some() && place(old) != place(new),
+    );
     let (cache, next) = (&old.cache, &new.cache);
     note("[cache] dir", cache.dir != next.dir);
     note("[cache] size", cache.size != next.size);
@@ -354,6 +368,13 @@ fn keep_what_needs_restart(old: &CheckedConfig, new: &mut CheckedConfig) {
     if without_tokens(old) != without_tokens(new) {
         new.control.clone_from(&old.control);
     }
+    match (&old.presence, &mut new.presence) {
+        (Some(old), Some(new)) => {
+            new.state_dir.clone_from(&old.state_dir);
+            new.most = old.most;
+        }
+        (old, new) => new.clone_from(old),
+    }
     new.cache = old.cache.clone();
     let fills_per_upstream = new.limits.fills_per_upstream;
     new.limits = old.limits.clone();
@@ -383,6 +404,9 @@ fn changed((old, before): (&CheckedConfig, &Prints), next: &Next) -> Vec<Change>
     let tokens = |config: &CheckedConfig| config.control.as_ref().map(|control| control.tokens.clone());
     if tokens(old) != tokens(new) || prints_differ("[control] tokens") {
         note("[control] tokens", "changed");
+    }
+    if old.presence != new.presence {
+        note("[agents] times and intervals", "changed");
     }
     let (admin, next_admin) = (&old.admin, &new.admin);
     let same_files = admin.tls == next_admin.tls && admin.client_ca == next_admin.client_ca;

@@ -258,3 +258,24 @@ pub const FACTS: usize = 64;
 
 /// Repository paths of one handler, and repositories of a fleet.
 pub const REPOSITORIES: usize = 16;
+
+/// Commands that wait for one node: a purge an hour over a long weekend fits.
+pub const COMMANDS: usize = 256;
+
+/// Bytes of one command's question. A few hundred patterns fit, and all commands for 1,000 nodes stay small.
+pub const COMMAND_BYTES: usize = 64 << 10;
+
+/// Nodes that pass a command on before it counts as going in a circle.
+pub const COMMAND_HOPS: u8 = 16;
+
+/// Orders whose outcome is remembered.
+pub const ORDERS: usize = 256;
+
+/// Nodes behind other nodes.
+pub const NODES_BELOW: usize = 2_000;
+
+/// Bytes of what a node tells the one above it at a time: outcomes of all its commands and names of those behind it.
+pub const NODE_BODY_BYTES: usize = 4 << 20;
+
+/// Questions of nodes that are held at the same time.
+pub const HELD_QUESTIONS: usize = 4_000;

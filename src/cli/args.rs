@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::agent_args::AgentCommand;
+use super::fleet_args::FleetCommand;
 use super::operate_args::{
     CacheCommand, ExplainArgs, FillsCommand, HealthArgs, LogArgs, Output, PurgeArgs, ReloadArgs, StatusArgs,
     TailArgs, WarmArgs, duration,
@@ -153,6 +154,9 @@ pub enum Command {
     /// Fetches that run
     #[command(subcommand)]
     Fills(FillsCommand),
+    /// Agents: who is there, and asking them to come
+    #[command(subcommand)]
+    Fleet(FleetCommand),
     /// Follow requests as they end
     Tail(TailArgs),
     /// Log more or less from now on

@@ -10,6 +10,8 @@ mod config_check;
 mod config_init;
 mod config_show;
 mod exit;
+mod fleet;
+mod fleet_args;
 mod generate;
 mod operate_args;
 mod print;
@@ -32,6 +34,7 @@ pub use args::{
 };
 pub use config_init::sample;
 pub use exit::{Exit, Failure};
+pub use fleet_args::{FleetCommand, FleetForgetArgs, FleetLsArgs, FleetShowArgs, FleetWakeArgs};
 pub use operate_args::{
     CacheCommand, CacheGcArgs, CacheLsArgs, CachePinArgs, CacheShowArgs, CacheVerifyArgs, ExplainArgs,
     FillsCancelArgs, FillsCommand, FillsLsArgs, HealthArgs, LogArgs, Output, PurgeArgs, ReloadArgs,
@@ -103,6 +106,7 @@ fn operate(command: &Command, global: &GlobalArgs) -> anyhow::Result<Exit> {
             Command::Cache(command) => cache::run(command, global).await,
             Command::Fills(FillsCommand::Ls(args)) => status::fills(args, global).await,
             Command::Fills(FillsCommand::Cancel(args)) => status::cancel(args, global).await,
+            Command::Fleet(command) => fleet::run(command, global).await,
             Command::Tail(args) => status::tail(args, global).await,
             Command::Log(args) => reload::log(args, global).await,
             Command::Demo(_)

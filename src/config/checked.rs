@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AgentsConfig, ControlConfig, Secret};
+use super::{AgentsConfig, ControlConfig, PresenceConfig, Secret};
 
 /// A configuration without errors. Files it names existed and could be read when it was checked.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct CheckedConfig {
     pub control: Option<ControlConfig>,
     /// `[agents]`
     pub agents: AgentsConfig,
+    /// The rest of `[agents]`, where there is that table or `[control]`.
+    pub presence: Option<PresenceConfig>,
     /// `[log]`
     pub log: LogConfig,
     /// Outside of `config` nobody can fill this field.

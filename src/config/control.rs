@@ -29,8 +29,21 @@ pub(super) const CONTROL: Keys = Keys {
     later: &[],
 };
 pub(super) const AGENTS: Keys = Keys {
-    known: &["client_ca", "tokens"],
-    later: &["checkin_interval", "ping_after", "session_timeout", "keep_offline"],
+    known: &[
+        "client_ca",
+        "tokens",
+        "state_dir",
+        "checkin_interval",
+        "ping_after",
+        "ping_timeout",
+        "session_timeout",
+        "keep_offline",
+        "late_after",
+        "offline_after",
+        "stalled_after",
+        "max",
+    ],
+    later: &[],
 };
 pub(super) const NODE_TOKEN: Keys = Keys { known: &["name", "secret"], later: &[] };
 pub(super) const AGENT_TOKEN: Keys = Keys { known: &["name", "tree", "secret"], later: &[] };

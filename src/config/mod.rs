@@ -10,6 +10,7 @@ mod checked;
 mod control;
 mod files;
 mod node;
+mod presence;
 mod ranges;
 mod reference;
 mod repository;
@@ -34,6 +35,7 @@ pub use checked::{
 pub use control::{
     AgentTokenConfig, AgentsConfig, ControlConfig, ControlSource, ControlUpstream, NodeTokenConfig,
 };
+pub use presence::PresenceConfig;
 pub use schema::schema;
 pub use secret::{Secret, SecretError};
 pub use shown::{Origin, Shown, show};
@@ -114,6 +116,8 @@ pub fn check_text(
     let config = reader::parse(text, &cx).map(|table| {
         let root = Section::root(&table, &ROOT, &cx);
         let cache = bounds::cache(&root.section("cache", "[cache]", &bounds::CACHE));
+        let control = control::control(&root);
+        let agents = root.section("agents", "[agents]", &control::AGENTS);
         let server = node::server(&root.section("server", "[server]", &node::SERVER));
         CheckedConfig {
             file: base_dir.join(Path::new(file_name).file_name().unwrap_or_default()),
@@ -121,8 +125,9 @@ pub fn check_text(
             server,
             limits: bounds::limits(&root.section("limits", "[limits]", &bounds::LIMITS)),
             repositories: repository::repositories(&root, &cache.dir),
-            control: control::control(&root),
-            agents: control::agents(&root.section("agents", "[agents]", &control::AGENTS)),
+            agents: control::agents(&agents),
+            presence: presence::presence(&root, control.as_ref(), &agents),
+            control,
             log: node::log(&root.section("log", "[log]", &node::LOG)),
             cache,
             _proof: checked::Proof,

@@ -91,6 +91,7 @@ const RESTART: &[(&str, &[&str])] = &[
             "keep_commands",
         ],
     ),
+    ("[agents]", &["state_dir", "max"]),
     ("[log]", &["format", "access", "access_format"]),
 ];
 
@@ -391,6 +392,20 @@ fn agents() -> Vec<Row> {
             "agents and nodes are known by certificates of this authority; others are served files and no more",
         ),
         row("tokens", "none", &tokens, "who sends one of them is the agent it says; see below"),
+        row("state_dir", "that of `[control]`", "a path", "where what is known of agents is kept"),
+        time("checkin_interval", &CHECKIN_INTERVAL, "between two check-ins of an agent; spread by a tenth"),
+        time("ping_after", &PING_AFTER, "a stream that was silent for this long is pinged"),
+        time("ping_timeout", &PING_TIMEOUT, "a ping not answered for this long ends the stream"),
+        time("session_timeout", &SESSION_TIMEOUT, "a tunnel that was silent for this long has ended"),
+        time("keep_offline", &KEEP_OFFLINE, "how long an agent that was disconnected stays in live views"),
+        count("late_after", &LATE_AFTER, "intervals without check-in after which an agent is late"),
+        count("offline_after", &OFFLINE_AFTER, "intervals without check-in after which it is offline"),
+        count(
+            "stalled_after",
+            &STALLED_AFTER,
+            "intervals without check-in after which a connected one is stalled",
+        ),
+        count("max", &AGENTS, "agents known at once; who is gone for longest makes room"),
     ]
 }
 

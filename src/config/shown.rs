@@ -173,6 +173,17 @@ impl List {
             format!("{{ name = {name}{tree}, secret = {} }}", secret(&it.secret))
         };
         self.put("tokens", list(config.agents.tokens.iter().map(token)));
+        let Some(presence) = &config.presence else { return };
+        self.put("state_dir", Some(path(&presence.state_dir)));
+        self.put("checkin_interval", Some(time(presence.checkin_interval)));
+        self.put("ping_after", Some(time(presence.ping_after)));
+        self.put("ping_timeout", Some(time(presence.ping_timeout)));
+        self.put("session_timeout", Some(time(presence.session_timeout)));
+        self.put("keep_offline", Some(time(presence.keep_offline)));
+        self.put("late_after", Some(presence.late_after.to_string()));
+        self.put("offline_after", Some(presence.offline_after.to_string()));
+        self.put("stalled_after", Some(presence.stalled_after.to_string()));
+        self.put("max", Some(presence.most.to_string()));
     }
 
     fn limits(&mut self, config: &CheckedConfig) {

@@ -53,14 +53,23 @@ pub enum Refused {
 }
 
 impl Keys {
-    /// The agent that asks.
+    /// The agent that asks. `enrol` knows the tokens of the fleet's documents: name and part of the tree.
     ///
     /// # Errors
     /// See [`Refused`].
-    pub fn agent(&self, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Refused> {
+    pub fn agent(
+        &self,
+        headers: &HeaderMap,
+        peer: &Peer,
+        enrol: impl Fn(&str) -> Option<(String, String)>,
+    ) -> Result<Caller, Refused> {
         let said = single(headers, AGENT_HEADER)?.filter(|id| is_agent_id(id));
         let shown = uris(peer).find_map(agent_of_uri);
-        self.known(&self.agents, (said, shown), headers, peer)
+        let enrol = |token: &str| match found(&self.agents, token) {
+            Some(token) => Some((token.name.clone(), token.tree.clone())),
+            None => enrol(token).map(|(name, tree)| (name, Some(tree))),
+        };
+        self.known(self.agents.is_empty(), enrol, (said, shown), headers, peer)
     }
 
     /// The node that asks.
@@ -70,7 +79,8 @@ impl Keys {
     pub fn node(&self, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Refused> {
         let said = single(headers, NODE_HEADER)?.filter(|name| is_node_name(name));
         let shown = uris(peer).find_map(node_of_uri);
-        let caller = self.known(&self.nodes, (said, shown), headers, peer)?;
+        let token = |token: &str| found(&self.nodes, token).map(|token| (token.name.clone(), None));
+        let caller = self.known(self.nodes.is_empty(), token, (said, shown), headers, peer)?;
         match &caller.how {
             // Each node has a token of its own.
             How::Token { name, .. } if *name != caller.name => Err(Refused::Other),
@@ -80,7 +90,8 @@ impl Keys {
 
     fn known(
         &self,
-        tokens: &[Token],
+        no_tokens: bool,
+        token_of: impl Fn(&str) -> Option<(String, Option<String>)>,
         (said, shown): (Option<&str>, Option<&str>),
         headers: &HeaderMap,
         peer: &Peer,
@@ -95,11 +106,11 @@ impl Keys {
         }
         let said = said.ok_or(Refused::Unknown)?;
         if let Some(token) = bearer(headers)? {
-            let token = found(tokens, token).ok_or(Refused::Unknown)?;
-            return Ok(is(said, How::Token { name: token.name.clone(), tree: token.tree.clone() }));
+            let (name, tree) = token_of(token).ok_or(Refused::Unknown)?;
+            return Ok(is(said, How::Token { name, tree }));
         }
         // A proxy on this machine makes everybody local: whoever has set up identities means them.
-        if tokens.is_empty() && !self.certificates && address.is_loopback() {
+        if no_tokens && !self.certificates && address.is_loopback() {
             return Ok(is(said, How::Loopback));
         }
         Err(Refused::Unknown)
@@ -146,7 +157,7 @@ mod tests {
     fn peer(address: &str, uris: &[&str]) -> Peer {
         let names = uris.iter().map(|uri| PeerName::Uri((*uri).to_owned())).collect();
         let address = format!("{address}:4000").parse().unwrap();
-        Peer { address, secure: true, sni: None, names, connection: 1, listener: "https" }
+        Peer { address, secure: true, sni: None, names, ttl: None, connection: 1, listener: "https" }
     }
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
@@ -155,6 +166,11 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         headers
+    }
+
+    /// The documents know no token.
+    fn none(_: &str) -> Option<(String, String)> {
+        None
     }
 
     fn keys() -> Keys {
@@ -168,36 +184,40 @@ mod tests {
     #[test]
     fn a_certificate_says_who_an_agent_is_and_a_header_cannot_say_otherwise() {
         let pc = peer("192.0.2.9", &["waypost:agent:pc-7"]);
-        let caller = keys().agent(&headers(&[]), &pc).unwrap();
+        let caller = keys().agent(&headers(&[]), &pc, none).unwrap();
         assert_eq!((caller.name.as_str(), &caller.how), ("pc-7", &How::Certificate));
-        assert!(keys().agent(&headers(&[("waypost-agent", "pc-7")]), &pc).is_ok());
-        assert_eq!(keys().agent(&headers(&[("waypost-agent", "pc-8")]), &pc), Err(Refused::Other));
+        assert!(keys().agent(&headers(&[("waypost-agent", "pc-7")]), &pc, none).is_ok());
+        assert_eq!(keys().agent(&headers(&[("waypost-agent", "pc-8")]), &pc, none), Err(Refused::Other));
         assert_eq!(keys().node(&headers(&[("waypost-node", "branch-7")]), &pc), Err(Refused::Unknown));
         let node = peer("192.0.2.9", &["waypost:node:branch-7"]);
         assert_eq!(keys().node(&headers(&[]), &node).unwrap().name, "branch-7");
-        assert_eq!(keys().agent(&headers(&[]), &node), Err(Refused::Unknown));
+        assert_eq!(keys().agent(&headers(&[]), &node, none), Err(Refused::Unknown));
     }
 
     #[test]
     fn a_token_lets_its_group_in_and_nobody_else() {
         let stranger = peer("192.0.2.9", &[]);
         let with = |token: &str| headers(&[("waypost-agent", "pc-7"), ("authorization", token)]);
-        let caller = keys().agent(&with("Bearer agents-of-berlin"), &stranger).unwrap();
+        let caller = keys().agent(&with("Bearer agents-of-berlin"), &stranger, none).unwrap();
         let tree = Some("/emea/berlin".to_owned());
         assert_eq!(caller.how, How::Token { name: "berlin".to_owned(), tree });
         for wrong in
             ["Bearer agents-of-paris", "Bearer ", "Basic agents-of-berlin", "Bearer token-of-branch-7"]
         {
-            assert_eq!(keys().agent(&with(wrong), &stranger), Err(Refused::Unknown), "{wrong}");
+            assert_eq!(keys().agent(&with(wrong), &stranger, none), Err(Refused::Unknown), "{wrong}");
         }
+        let enrol =
+            |token: &str| (token == "of-paris").then(|| ("paris".to_owned(), "/emea/paris".to_owned()));
+        let caller = keys().agent(&with("Bearer of-paris"), &stranger, enrol).unwrap();
+        assert_eq!(caller.how, How::Token { name: "paris".to_owned(), tree: Some("/emea/paris".to_owned()) });
         let nobody = headers(&[("authorization", "Bearer agents-of-berlin")]);
-        assert_eq!(keys().agent(&nobody, &stranger), Err(Refused::Unknown));
+        assert_eq!(keys().agent(&nobody, &stranger, none), Err(Refused::Unknown));
         let two = headers(&[
             ("waypost-agent", "pc-7"),
             ("waypost-agent", "pc-8"),
             ("authorization", "Bearer agents-of-berlin"),
         ]);
-        assert_eq!(keys().agent(&two, &stranger), Err(Refused::Unknown));
+        assert_eq!(keys().agent(&two, &stranger, none), Err(Refused::Unknown));
     }
 
     #[test]
@@ -213,10 +233,10 @@ mod tests {
     fn this_machine_is_believed_only_where_nothing_else_is_set_up() {
         let said = headers(&[("waypost-agent", "pc-7"), ("waypost-node", "branch-7")]);
         let local = peer("127.0.0.1", &[]);
-        assert_eq!(Keys::default().agent(&said, &local).unwrap().how, How::Loopback);
+        assert_eq!(Keys::default().agent(&said, &local, none).unwrap().how, How::Loopback);
         assert_eq!(Keys::default().node(&said, &local).unwrap().how, How::Loopback);
-        assert_eq!(Keys::default().agent(&said, &peer("192.0.2.9", &[])), Err(Refused::Unknown));
-        assert_eq!(keys().agent(&said, &local), Err(Refused::Unknown));
+        assert_eq!(Keys::default().agent(&said, &peer("192.0.2.9", &[]), none), Err(Refused::Unknown));
+        assert_eq!(keys().agent(&said, &local, none), Err(Refused::Unknown));
         assert_eq!(keys().node(&said, &local), Err(Refused::Unknown));
     }
 }

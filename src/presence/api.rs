@@ -11,7 +11,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::plane::{Presence, Refusal};
+use super::report::{REPORT_BYTES, Report};
 use super::{AgentId, channel};
+use crate::fleet::TreePath;
 use crate::protocol::agent_api::{CHECK_IN_BYTES, CheckIn, HandlerState, OldSequence, Poll, Probed, hops};
 use crate::server::{BoxError, Peer};
 
@@ -24,56 +26,71 @@ const BODY_WITHIN: Duration = Duration::from_secs(20);
 /// Seconds after which an agent may come again.
 const AGAIN: &str = "5";
 
+/// An agent whose identity is proven.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// Who it is.
+    pub id: AgentId,
+    /// The part of the tree that its token is good for.
+    pub within: Option<TreePath>,
+}
+
+/// Whether this is a call of ours: what follows `/agent/v1/`.
+pub fn is_call(call: &str) -> bool {
+    matches!(call, "checkin" | "channel" | "poll" | "probe" | "bye")
+}
+
 impl Presence {
-    /// Answers a request below `/agent/v1/` whose last segment is `call`; `caller` is who it was proven to come from.
-    /// Nothing where `call` is none of ours.
+    /// Answers a request below `/agent/v1/` whose last segment is `call`, one of ours ([`is_call`]); `caller` is who it
+    /// was proven to come from.
     pub async fn answer<B>(
         self: &Arc<Self>,
         call: &str,
         request: Request<B>,
         peer: &Peer,
-        caller: Option<&AgentId>,
-    ) -> Option<Answer>
+        caller: Option<&Asker>,
+    ) -> Answer
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let method = match call {
-            "checkin" | "poll" | "bye" => Method::POST,
-            "channel" | "probe" => Method::GET,
-            _ => return None,
-        };
+        let method = if matches!(call, "channel" | "probe") { Method::GET } else { Method::POST };
         if request.method() != method {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "another method");
             let allowed = if method == Method::GET { "GET" } else { "POST" };
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-            return Some(answer);
+            return answer;
         }
         if call == "probe" {
-            return Some(self.probe(peer));
+            return self.probe(peer);
         }
-        let Some(id) = caller else {
-            return Some(text(StatusCode::UNAUTHORIZED, "who is asking?"));
+        let Some(Asker { id, within }) = caller else {
+            return text(StatusCode::UNAUTHORIZED, "who is asking?");
         };
-        Some(match call {
-            "checkin" => self.answer_check_in(id, request, peer).await,
+        match call {
+            "checkin" => self.answer_check_in((id, within.as_ref()), request, peer).await,
             "poll" => self.answer_poll(id, request).await,
             "bye" => {
                 self.bye(id);
                 empty(StatusCode::NO_CONTENT)
             }
             _ => channel::open(self, id, &request),
-        })
+        }
     }
 
-    async fn answer_check_in<B>(&self, id: &AgentId, request: Request<B>, peer: &Peer) -> Answer
+    async fn answer_check_in<B>(
+        &self,
+        (id, within): (&AgentId, Option<&TreePath>),
+        request: Request<B>,
+        peer: &Peer,
+    ) -> Answer
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
         self.metrics.responses.inc();
         let count = |result| self.metrics.checkins.of(result).inc();
-        let told: CheckIn = match read(request).await {
+        let told: CheckIn = match read(request, CHECK_IN_BYTES).await {
             Ok(told) => told,
             Err(answer) => {
                 count(if answer.status() == StatusCode::PAYLOAD_TOO_LARGE { "too-large" } else { "bad" });
@@ -84,7 +101,7 @@ impl Presence {
             count("bad");
             return text(StatusCode::BAD_REQUEST, excess.to_string());
         }
-        match self.check_in(id, told, Some(peer.address.ip())).await {
+        match self.check_in(id, told, (Some(peer.address.ip()), within)).await {
             Ok(checked_in) => {
                 count("accepted");
                 json(StatusCode::OK, &checked_in)
@@ -105,13 +122,32 @@ impl Presence {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let poll: Poll = match read(request).await {
+        let poll: Poll = match read(request, CHECK_IN_BYTES).await {
             Ok(poll) => poll,
             Err(answer) => return answer,
         };
         match self.poll(id, poll).await {
             Ok(polled) => json(StatusCode::OK, &polled),
             Err(refusal) => refused(refusal),
+        }
+    }
+
+    /// Answers a node below that reports what has become of its agents.
+    pub async fn answer_report<B>(self: &Arc<Self>, request: Request<B>, node: &str) -> Answer
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<BoxError>,
+    {
+        let report: Report = match read(request, REPORT_BYTES).await {
+            Ok(report) => report,
+            Err(answer) => return answer,
+        };
+        match self.take_report(node, report).await {
+            Ok(reported) => json(StatusCode::OK, &reported),
+            Err(error) => {
+                tracing::warn!(%error, node, "a report is not acknowledged");
+                refused(Refusal::Disk)
+            }
         }
     }
 
@@ -136,17 +172,17 @@ impl Presence {
 }
 
 /// The body of a request, as what it should be.
-async fn read<B, T>(request: Request<B>) -> Result<T, Answer>
+async fn read<B, T>(request: Request<B>, most: usize) -> Result<T, Answer>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
     T: DeserializeOwned,
 {
-    let body = std::pin::pin!(Limited::new(request.into_body(), CHECK_IN_BYTES).collect());
+    let body = std::pin::pin!(Limited::new(request.into_body(), most).collect());
     let body = match tokio::time::timeout(BODY_WITHIN, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return Err(text(StatusCode::PAYLOAD_TOO_LARGE, "more than 64 KiB"));
+            return Err(text(StatusCode::PAYLOAD_TOO_LARGE, format!("more than {} KiB", most >> 10)));
         }
         Ok(Err(_)) => return Err(text(StatusCode::BAD_REQUEST, "the body broke off")),
         Err(_) => return Err(text(StatusCode::REQUEST_TIMEOUT, "the body took too long")),

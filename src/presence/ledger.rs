@@ -132,7 +132,8 @@ enum Job {
 /// The thread, and the way to it. Dropping it waits for what was given to it.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    jobs: Option<mpsc::Sender<Job>>,
+    /// None once it is closed.
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -155,7 +156,7 @@ impl Ledger {
         let thread = start
             .spawn(move || Writer { path, db: Some(db) }.run(queue))
             .map_err(|error| OpenError::Io { path: dir.to_path_buf(), error })?;
-        Ok((Self { jobs: Some(jobs), thread: Mutex::new(Some(thread)) }, found))
+        Ok((Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) }, found))
     }
 
     /// Has rows written; they are durable when what is returned says so. Rows are written in the order of these
@@ -178,8 +179,17 @@ impl Ledger {
         answer(wait).await
     }
 
+    /// Waits until all that was given to it is written, and lets go of the file. Blocks.
+    pub(super) fn close(&self) {
+        self.jobs.lock().take();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+
     fn send(&self, job: Job) -> Result<(), LedgerError> {
-        let Some(jobs) = &self.jobs else { return Err(LedgerError::Busy) };
+        let jobs = self.jobs.lock();
+        let Some(jobs) = &*jobs else { return Err(LedgerError::Failed("it is closed".to_owned())) };
         jobs.try_send(job).map_err(|_| LedgerError::Busy)
     }
 }
@@ -202,10 +212,7 @@ async fn answer<T>(wait: oneshot::Receiver<Result<T, String>>) -> Result<T, Ledg
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.lock().take() {
-            let _ = thread.join();
-        }
+        self.close();
     }
 }
 

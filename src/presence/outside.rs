@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::AgentId;
+use super::plane::Relayed;
 use crate::protocol::agent_api::{CheckIn, PolicyNews, SitelistNews};
 
 /// What an agent should have, by the control documents; nothing of what is not known.
@@ -19,8 +20,8 @@ pub trait Outside: Send + Sync + 'static {
     /// What this agent should have, given what it says of itself and the address it comes from.
     fn wanted(&self, agent: &AgentId, told: &CheckIn, from: Option<IpAddr>) -> Wanted;
 
-    /// Whether the agent belongs to this group of handlers.
-    fn is_in_group(&self, agent: &AgentId, told: &CheckIn, group: &str) -> bool;
+    /// The handlers of a group, or the one of this name; none where nothing is called so.
+    fn handlers_of(&self, group: &str) -> Vec<String>;
 
     /// How busy the node is, 0 to 1.
     fn load(&self) -> f64;
@@ -29,7 +30,7 @@ pub trait Outside: Send + Sync + 'static {
     fn is_draining(&self) -> bool;
 
     /// Has a node below wake these agents, by its channel.
-    fn relay_wake(&self, handler: &str, agents: Vec<AgentId>);
+    fn relay_wake(&self, handler: &str, wake: Relayed);
 }
 
 /// A node without control documents.
@@ -41,8 +42,8 @@ impl Outside for Alone {
         Wanted::default()
     }
 
-    fn is_in_group(&self, _: &AgentId, _: &CheckIn, _: &str) -> bool {
-        false
+    fn handlers_of(&self, _: &str) -> Vec<String> {
+        Vec::new()
     }
 
     fn load(&self) -> f64 {
@@ -53,5 +54,5 @@ impl Outside for Alone {
         false
     }
 
-    fn relay_wake(&self, _: &str, _: Vec<AgentId>) {}
+    fn relay_wake(&self, _: &str, _: Relayed) {}
 }

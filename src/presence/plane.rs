@@ -4,9 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::AgentId;
 use super::agent::Agent;
@@ -18,7 +21,9 @@ use super::registry::{Effect, Refused, Registry};
 use super::state::{Cause, Rules, State};
 use super::wake::{WakeOrder, Wakes, Woken};
 use crate::base::clock::{Clock, Timestamp};
+use crate::fleet::TreePath;
 use crate::protocol::agent_api::{Action, ActionKind, CheckIn, CheckedIn, Contact, Message, Poll, Polled};
+use crate::server::Phase;
 use crate::telemetry::AgentMetrics;
 
 /// How often the hands are turned: every deadline is of seconds.
@@ -50,6 +55,19 @@ pub struct WakeAsk {
     pub attempts: u32,
     /// Between two attempts.
     pub spacing: Duration,
+}
+
+/// A wake-up on its way to a node below.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Relayed {
+    /// Whom.
+    pub agents: Vec<AgentId>,
+    /// Seconds over which they are woken.
+    pub over_s: u64,
+    /// How often each is told.
+    pub attempts: u32,
+    /// Seconds between two attempts.
+    pub spacing_s: u64,
 }
 
 /// A wake-up and what came of it so far.
@@ -99,6 +117,7 @@ pub struct Presence {
     pub(super) ledger: Ledger,
     pub(super) inner: Mutex<Inner>,
     pub(super) probes: Probes,
+    draining: AtomicBool,
 }
 
 impl std::fmt::Debug for Presence {
@@ -139,6 +158,7 @@ impl Presence {
         };
         let presence = Self {
             probes: Probes::default(),
+            draining: AtomicBool::new(false),
             options,
             clock,
             metrics,
@@ -149,14 +169,31 @@ impl Presence {
         Ok(Arc::new(presence))
     }
 
-    /// Turns the hands until it is dropped.
-    pub async fn run(self: Arc<Self>) {
+    /// Turns the hands until it is dropped. When the node begins to end, agents are told so.
+    pub async fn run(self: Arc<Self>, mut phase: watch::Receiver<Phase>) {
         let mut turns = tokio::time::interval(TURN);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            turns.tick().await;
-            self.turn();
+            tokio::select! {
+                _ = turns.tick() => self.turn(),
+                _ = phase.wait_for(|phase| *phase != Phase::Run), if !self.is_draining() => {
+                    self.draining.store(true, Ordering::Relaxed);
+                    self.say_shutdown();
+                }
+            }
         }
+    }
+
+    /// Whether agents should go elsewhere.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Writes down what has changed, and lets go of the file. Nothing can be acknowledged any more.
+    pub async fn close(self: &Arc<Self>) {
+        self.turn();
+        let presence = Arc::clone(self);
+        let _ = tokio::task::spawn_blocking(move || presence.ledger.close()).await;
     }
 
     /// Does what is due, and writes down what has changed.
@@ -217,9 +254,15 @@ impl Presence {
     pub(super) async fn check_in(
         &self,
         id: &AgentId,
-        told: CheckIn,
-        from: Option<IpAddr>,
+        mut told: CheckIn,
+        (from, within): (Option<IpAddr>, Option<&TreePath>),
     ) -> Result<CheckedIn, Refusal> {
+        if let Some(within) = within {
+            // Its token is good for a part of the tree: it is not believed to be elsewhere.
+            let said = told.properties.tree.as_deref().and_then(|said| TreePath::parse(said).ok());
+            let place = said.filter(|said| said.is_within(within));
+            told.properties.tree = Some(place.as_ref().unwrap_or(within).to_string());
+        }
         let now = self.clock.now();
         let acknowledged = told.sequence;
         let (written, told, actions) = {
@@ -341,7 +384,7 @@ impl Presence {
     }
 
     /// Tells every agent with a stream or tunnel that the node is going away.
-    pub fn say_shutdown(&self) {
+    fn say_shutdown(&self) {
         let linked: Vec<AgentId> = self.inner.lock().links.keys().cloned().collect();
         linked.iter().for_each(|id| self.say(id, Message::Shutdown));
     }
@@ -365,9 +408,31 @@ impl Presence {
         self.inner.lock().registry.agent(id).cloned()
     }
 
-    /// Whether the agent belongs to this group of handlers.
-    pub fn is_in_group(&self, agent: &Agent, group: &str) -> bool {
-        self.outside.is_in_group(&agent.id, &agent.told, group)
+    /// The handlers of a group, or the one of this name; none where nothing is called so.
+    pub fn handlers_of(&self, group: &str) -> Vec<String> {
+        self.outside.handlers_of(group)
+    }
+
+    /// Does what a node above has ordered: wakes the agents in `ask`, those of them that are here.
+    ///
+    /// # Errors
+    /// The order is not understood.
+    pub fn wake_ordered(&self, ask: &serde_json::Value) -> Result<String, String> {
+        let relayed: Relayed = serde_json::from_value(ask.clone()).map_err(|error| error.to_string())?;
+        let Relayed { agents, over_s, attempts, spacing_s } = relayed;
+        let agents: Vec<AgentId> = agents.into_iter().filter(|id| self.agent(id).is_some()).collect();
+        let count = agents.len();
+        let (over, spacing) = (Duration::from_secs(over_s), Duration::from_secs(spacing_s));
+        self.wake(WakeAsk { agents, over, attempts, spacing });
+        Ok(format!("{count} agents"))
+    }
+
+    /// What an agent should have and has not: `sitelist`, `policies`.
+    pub fn behind(&self, agent: &Agent) -> Vec<&'static str> {
+        let wanted = self.outside.wanted(&agent.id, &agent.told, None);
+        let old = wanted.sitelist.is_some_and(|news| Some(&news.etag) != agent.told.sitelist.as_ref());
+        let other = wanted.policies.is_some_and(|news| !has_policies(&agent.told, &news));
+        [old.then_some("sitelist"), other.then_some("policies")].into_iter().flatten().collect()
     }
 
     /// Forgets agents; how many were known.
@@ -409,7 +474,9 @@ impl Presence {
             (order, elsewhere)
         };
         for (handler, agents) in elsewhere {
-            self.outside.relay_wake(&handler, agents);
+            let (over_s, spacing_s) = (order.over.as_secs(), order.spacing.as_secs());
+            let attempts = order.attempts;
+            self.outside.relay_wake(&handler, Relayed { agents, over_s, attempts, spacing_s });
         }
         order.id
     }

@@ -128,7 +128,7 @@ impl Registry {
             agent.contact = agent.link.map_or(told.contact, |link| link.contact);
             agent.interval = rules.interval;
             agent.cloned = agent.boots.is_cloned(now);
-            agent.told = Box::new(told);
+            *agent.told = told;
             agent.heard = now;
             agent.checked_in = now;
             agent.check_ins += 1;
@@ -228,7 +228,7 @@ impl Registry {
         self.change(id, |agent, _| {
             // One that checks in says more about itself than its traffic does.
             if agent.check_ins == 0 {
-                agent.told = Box::new(told);
+                *agent.told = told;
                 agent.heard = now;
                 agent.stand(State::Passive, Cause::Traffic, now);
                 effects.push(Effect::Changed(id.clone()));
