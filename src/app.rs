@@ -1,14 +1,19 @@
 //! The only file that sees every part: builds a node from its configuration, runs it, and ends it.
 
+mod agent;
 mod build;
 mod catalogue;
+mod control;
+mod door;
 mod events;
 mod explain;
 mod explain_catalogue;
 mod fault;
+mod fleet_view;
 mod jobs;
 mod locate;
 mod operator;
+mod presence;
 mod reload;
 mod status;
 mod systemd;
@@ -24,7 +29,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::{Admin, AdminSocket, AdminTls, Operator as _};
 use crate::base::clock::Clock;
@@ -32,10 +37,14 @@ use crate::cli::DemoArgs;
 use crate::config::{self, CheckedConfig};
 use crate::demo::{self, RunningNode, StartNode};
 use crate::fill::Fills;
+use crate::presence::Presence;
 use crate::server::{Phase, Summary};
 use crate::store::Store;
 use crate::telemetry::{self, AccessLog, LogHandle};
 
+pub use agent::agent;
+use door::Door;
+use fleet_view::FleetView;
 use jobs::Jobs;
 use operator::NodeOperator;
 use reload::Reloader;
@@ -61,6 +70,8 @@ pub struct Node {
     pub admin: Option<SocketAddr>,
     doors: Vec<JoinHandle<()>>,
     operator: Arc<NodeOperator>,
+    /// The agents, and what goes on about them by itself.
+    presence: Option<(Arc<Presence>, JoinSet<()>)>,
     store: Store,
     fills: Fills,
     access: AccessLog,
@@ -98,6 +109,7 @@ impl Node {
         let operator = operate(config, &built, (watch.clone(), admin_tls.clone(), log));
         let admin = Admin::new(Arc::clone(&operator) as _, build::read_access(&config.admin)?);
         operator.reloader.serves(admin.clone());
+        operator.reloader.counts(built.presence.clone());
         let mut doors = Vec::new();
         if let Some(path) = &config.admin.socket {
             let open = config.admin.operators.is_some() || config.admin.viewers.is_some();
@@ -110,7 +122,14 @@ impl Node {
             addresses.split_at_checked(config.server.listen.len()).unwrap_or((&addresses, &[]));
         let (addresses, plain) = (secure.to_vec(), plain.to_vec());
         let (end, over) = watch::channel(false);
-        let run = built.bound.run(built.plane, watch);
+        let hands = built
+            .presence
+            .as_ref()
+            .zip(built.control.as_ref())
+            .map(|(presence, control)| presence::run(config, presence, control, watch.clone()))
+            .transpose()?;
+        let door = Arc::new(Door::new(built.plane, built.control, built.presence.clone(), &built.metrics));
+        let run = built.bound.run(door, watch);
         let server = tokio::spawn(async move {
             let summary = run.await;
             end.send_replace(true);
@@ -129,6 +148,7 @@ impl Node {
             doors,
             operator,
             scrub,
+            presence: built.presence.zip(hands),
             store,
             fills,
             access,
@@ -171,6 +191,10 @@ impl Node {
         if let Some(scrub) = self.scrub.take() {
             scrub.await.context("the scrub died")?;
         }
+        if let Some((presence, mut hands)) = self.presence.take() {
+            hands.shutdown().await;
+            presence.close().await;
+        }
         // The last byte reaches an agent a moment before its file is sealed: do not throw the file away.
         self.fills.come_to_rest(LAST_SEALS).await;
         self.store.close().await;
@@ -204,7 +228,7 @@ fn operate(
     let reloader = Arc::new(Reloader::new(
         config,
         (built.parts.clone(), Arc::clone(&plane), built.made.clone()),
-        (built.tls.clone(), admin_tls),
+        (built.tls.clone(), admin_tls, built.control.clone()),
         log,
     ));
     Arc::new_cyclic(|me| NodeOperator {
@@ -218,6 +242,7 @@ fn operate(
         jobs: Jobs::default(),
         reloader,
         phase,
+        fleet: FleetView::new(built.presence.clone(), config.server.node.clone()),
     })
 }
 
@@ -226,13 +251,7 @@ fn operate(
 /// # Errors
 /// The node could not be started; the message names the part.
 pub fn serve(config: CheckedConfig) -> anyhow::Result<ExitCode> {
-    let log = &config.log;
-    let format = match log.format {
-        config::LogFormat::Auto => telemetry::LogFormat::Auto,
-        config::LogFormat::Text => telemetry::LogFormat::Text,
-        config::LogFormat::Json => telemetry::LogFormat::Json,
-    };
-    let log = telemetry::init_tracing(log.level.as_str(), format).context("cannot set up logging")?;
+    let log = set_up_log(&config.log)?;
     let files = build::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.server.workers)
@@ -265,6 +284,15 @@ pub fn serve(config: CheckedConfig) -> anyhow::Result<ExitCode> {
     // What still runs on its threads for blocking work (a file being hashed) has nobody left to tell.
     runtime.shutdown_background();
     ended
+}
+
+fn set_up_log(log: &config::LogConfig) -> anyhow::Result<LogHandle> {
+    let format = match log.format {
+        config::LogFormat::Auto => telemetry::LogFormat::Auto,
+        config::LogFormat::Text => telemetry::LogFormat::Text,
+        config::LogFormat::Json => telemetry::LogFormat::Json,
+    };
+    telemetry::init_tracing(log.level.as_str(), format).context("cannot set up logging")
 }
 
 /// Told to end while it was ending: whatever it still waits for, a disk that hangs perhaps, is not waited for. A node

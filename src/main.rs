@@ -10,5 +10,5 @@ use waypost::cli::{self, Starters};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    cli::main(std::env::args_os(), Starters { serve: app::serve, demo: app::demo })
+    cli::main(std::env::args_os(), Starters { serve: app::serve, demo: app::demo, agent: app::agent })
 }

@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &["base"]),
     ("repository", &["base", "protocol"]),
     ("cache", &["base", "protocol", "repository"]),
+    ("fleet", &["base"]),
     ("store", &["base", "cache"]),
     ("upstream", &["base", "protocol"]),
     ("server", &["base"]),
@@ -30,10 +31,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fill", &["base", "protocol", "cache", "repository", "store", "upstream", "telemetry"]),
     ("stage", &["base", "protocol", "cache", "repository", "store", "fill", "upstream"]),
     ("proxy", &["base", "protocol", "cache", "repository", "store", "fill", "stage", "server", "telemetry"]),
+    ("presence", &["base", "protocol", "fleet", "server", "telemetry"]),
+    ("control", &["base", "protocol", "fleet", "upstream", "server"]),
     ("admin", &["base", "telemetry"]),
-    ("config", &["base", "repository"]),
+    ("agent", &["base", "protocol", "repository", "fleet"]),
+    ("config", &["base", "protocol", "repository", "fleet", "agent"]),
     ("demo", &["base"]),
-    ("cli", &["base", "admin", "config"]),
+    ("cli", &["base", "fleet", "admin", "agent", "config"]),
     (
         "app",
         &[
@@ -41,6 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "protocol",
             "cache",
             "repository",
+            "fleet",
             "store",
             "upstream",
             "server",
@@ -48,7 +53,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "fill",
             "stage",
             "proxy",
+            "presence",
+            "control",
             "admin",
+            "agent",
             "config",
             "demo",
             "cli",
@@ -76,7 +84,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that take facts and `now` and return decisions.
-const PURE: &[&str] = &["base", "protocol", "repository", "cache"];
+const PURE: &[&str] = &["base", "protocol", "repository", "cache", "fleet"];
+
+/// Pure files in modules that are not: the endpoint decides in some and does I/O in others.
+const PURE_FILES: &[&str] = &[
+    "agent/fallback.rs",
+    "agent/names.rs",
+    "agent/pace.rs",
+    "agent/places.rs",
+    "agent/plan.rs",
+    "agent/select.rs",
+];
 
 /// What pure code does not do: wait, do I/O, lock, read a clock, log.
 const IMPURE: &[&str] = &[
@@ -112,7 +130,7 @@ const IMPURE_ANYWAY: &[(&str, &str)] = &[
 
 /// Crates and where they may be named: a module (`store/`) or a file.
 const ADAPTERS: &[(&str, &[&str])] = &[
-    ("annotate_snippets", &["config/render.rs"]),
+    ("annotate_snippets", &["base/report/render.rs"]),
     ("anstream", &["cli/talk.rs", "demo/"]),
     ("anyhow", &["app", "cli/", "demo/"]),
     ("axum", &["admin/"]),
@@ -121,12 +139,17 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli/"]),
     ("clap_mangen", &["cli/"]),
     ("flate2", &["repository/preset/apt/unpack.rs"]),
+    ("futures_util", &["agent/channel.rs", "presence/channel.rs", "testkit/"]),
     ("globset", &["config/rules.rs", "repository/pattern.rs", "repository/rules.rs"]),
     ("http_cache_semantics", &["protocol/freshness.rs"]),
     ("httpdate", &["protocol/"]),
-    ("hyper", &["server/", "upstream/", "proxy/", "admin/", "cli/client/", "demo/", "testkit/"]),
-    ("hyper_util", &["server/", "upstream/", "admin/", "cli/client/", "demo/", "testkit/"]),
+    (
+        "hyper",
+        &["server/", "upstream/", "proxy/", "app/door.rs", "admin/", "cli/client/", "demo/", "testkit/"],
+    ),
+    ("hyper_util", &["agent/link.rs", "server/", "upstream/", "admin/", "cli/client/", "demo/", "testkit/"]),
     ("indicatif", &["cli/bars.rs", "demo/progress.rs"]),
+    ("libc", &["server/ttl.rs"]),
     ("listenfd", &["app/systemd.rs"]),
     ("lzma_rust2", &["repository/preset/apt/unpack.rs"]),
     ("md5", &["base/proof.rs"]),
@@ -135,17 +158,27 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("postcard", &["cache/record.rs"]),
     ("prometheus_client", &["telemetry/"]),
     ("rcgen", &["demo/pki.rs", "testkit/pki.rs"]),
-    ("redb", &["store/"]),
-    ("rustls", &["admin/tls.rs", "cli/client/", "server/tls.rs", "upstream/", "demo/", "testkit/"]),
-    ("rustls_native_certs", &["cli/client/", "upstream/tls.rs"]),
+    ("redb", &["presence/ledger.rs", "store/"]),
+    (
+        "rustls",
+        &["agent/link.rs", "admin/tls.rs", "cli/client/", "server/tls.rs", "upstream/", "demo/", "testkit/"],
+    ),
+    ("rustls_native_certs", &["agent/link.rs", "cli/client/", "upstream/tls.rs"]),
     ("sha1", &["base/proof.rs"]),
     ("sha2", &["base/digest.rs", "base/proof.rs"]),
     ("socket2", &["server/", "upstream/", "testkit/"]),
-    ("tokio_rustls", &["admin/tls.rs", "cli/client/", "server/tls.rs", "upstream/", "demo/", "testkit/"]),
-    ("toml", &["config/reader.rs"]),
+    (
+        "tokio_rustls",
+        &["agent/link.rs", "admin/tls.rs", "cli/client/", "server/tls.rs", "upstream/", "demo/", "testkit/"],
+    ),
+    ("toml", &["base/report/reader.rs"]),
+    ("tokio_tungstenite", &["agent/channel.rs", "agent/link.rs", "presence/channel.rs", "testkit/"]),
     ("tracing_subscriber", &["telemetry/"]),
     ("xxhash_rust", &["store/"]),
 ];
+
+/// Calls of the system that have no safe wrapper; each file says which one, and why.
+const UNSAFE_ANYWAY: &[&str] = &["server/ttl.rs"];
 
 /// Lines of code in a file of the product, comments, blank lines and tests not counted.
 const FILE_LINES: usize = 400;
@@ -287,7 +320,7 @@ fn check_arrows(file: &Source) -> Vec<String> {
 }
 
 fn check_purity(file: &Source) -> Vec<String> {
-    if !PURE.contains(&file.module().as_str()) {
+    if !PURE.contains(&file.module().as_str()) && !PURE_FILES.contains(&file.name().as_str()) {
         return Vec::new();
     }
     let impure = IMPURE.iter().filter(|word| !IMPURE_ANYWAY.contains(&(file.name().as_str(), **word)));
@@ -323,6 +356,9 @@ fn check_head(file: &Source) -> Vec<String> {
 }
 
 fn check_unsafe(file: &Source) -> Vec<String> {
+    if UNSAFE_ANYWAY.contains(&file.name().as_str()) {
+        return Vec::new();
+    }
     let word = |at: &usize| !file.with_tests[at + 6..].starts_with(is_part_of_word);
     let found = find_word(&file.with_tests, "unsafe").filter(word);
     found.map(|at| format!("{}:{}: unsafe", file.name(), line_of(&file.with_tests, at))).into_iter().collect()

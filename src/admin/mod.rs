@@ -5,6 +5,7 @@
 //! it the application says ([`Operator`]); this module decides nothing about the node.
 
 mod access;
+pub mod agents_api;
 pub mod api;
 mod error;
 mod extract;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::agents_api::{AgentRow, Agents, AgentsAsk, AgentsReached, ForgetAsk, WakeAsk, WakeTold, WokenRow};
 use super::api::{
     Change, Done, DryRun, Entries, EntriesAsk, EntryRow, Explanation, Job, JobFailure, JobItem, JobState,
     LogAsk, Named, PinAsk, PurgeAsk, Reached, Reloaded, SCHEMA, TailAsk, VerifyAsk, WarmAsk,
@@ -166,10 +167,41 @@ fn schemas() -> Map<String, Value> {
         }),
     );
     add("Error", of(&ErrorBody { schema: SCHEMA, error }));
+    of_agents(&mut all);
     for open in ["Status", "Fills", "Document"] {
         all.insert(open.to_owned(), json!({ "type": "object" }));
     }
     all
+}
+
+fn of_agents(all: &mut Map<String, Value>) {
+    let (text, texts) = (|| Some("x".to_owned()), || vec!["x".to_owned()]);
+    let row = AgentRow {
+        schema: SCHEMA,
+        behind: texts(),
+        addresses: texts(),
+        tree: text(),
+        tags: texts(),
+        sitelist: text(),
+        ..AgentRow::default()
+    };
+    let ask = WakeAsk {
+        agents: texts(),
+        selector: text(),
+        group: text(),
+        over: 1,
+        attempts: Some(1),
+        spacing: Some(1),
+    };
+    let woken = WokenRow { answered: Some(1), ..WokenRow::default() };
+    let mut add = |name: &str, example: Value| drop(all.insert(name.to_owned(), shape(&example)));
+    add("AgentsAsk", of(&AgentsAsk { selector: text(), limit: Some(1), after: text() }));
+    add("Agents", of(&Agents { schema: SCHEMA, agents: vec![row.clone()], next: text() }));
+    add("AgentRow", of(&row));
+    add("WakeAsk", of(&ask));
+    add("WakeTold", of(&WakeTold { agents: vec![woken], ..WakeTold::default() }));
+    add("ForgetAsk", of(&ForgetAsk { agents: texts() }));
+    add("AgentsReached", of(&AgentsReached::default()));
 }
 
 fn of(example: &impl Serialize) -> Value {

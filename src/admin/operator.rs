@@ -6,6 +6,7 @@ use std::pin::Pin;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::agents_api::{AgentRow, Agents, AgentsAsk, AgentsReached, ForgetAsk, WakeAsk, WakeTold};
 use super::api::{
     Done, Entries, EntriesAsk, Explanation, Job, PinAsk, PurgeAsk, Reached, Reloaded, TailAsk, VerifyAsk,
     WarmAsk,
@@ -83,4 +84,40 @@ pub trait Operator: Send + Sync + 'static {
     /// # Errors
     /// The pattern is none.
     fn tail(&self, ask: TailAsk) -> Result<mpsc::Receiver<String>, ApiError>;
+
+    /// Some agents.
+    ///
+    /// # Errors
+    /// The node has nothing to do with agents, or the selector is none.
+    fn agents(&self, ask: AgentsAsk) -> Result<Agents, ApiError>;
+
+    /// One agent.
+    ///
+    /// # Errors
+    /// It is not known.
+    fn agent(&self, id: &str) -> Result<AgentRow, ApiError>;
+
+    /// Asks agents to check in.
+    ///
+    /// # Errors
+    /// Nobody is meant.
+    fn wake(&self, ask: WakeAsk) -> Result<WakeTold, ApiError>;
+
+    /// What came of a wake-up so far.
+    ///
+    /// # Errors
+    /// There is none of this number.
+    fn wake_told(&self, id: u64) -> Result<WakeTold, ApiError>;
+
+    /// Calls a wake-up off.
+    ///
+    /// # Errors
+    /// There is none of this number.
+    fn abort_wake(&self, id: u64) -> Result<Done, ApiError>;
+
+    /// Forgets agents.
+    ///
+    /// # Errors
+    /// The node has nothing to do with agents.
+    fn forget(&self, ask: ForgetAsk) -> Result<AgentsReached, ApiError>;
 }

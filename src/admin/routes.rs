@@ -16,6 +16,7 @@ use http_body::Frame;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use super::agents_api::{AgentsAsk, ForgetAsk, WakeAsk};
 use super::api::{DryRun, EntriesAsk, LogAsk, Named, PinAsk, PurgeAsk, TailAsk, VerifyAsk, WarmAsk};
 use super::error::{ApiError, Code};
 use super::extract::{AsOperator, Ask, Input};
@@ -78,6 +79,12 @@ pub(super) const ROUTES: &[Route] = &[
     route!(delete "/v1/jobs/{id}" Operator None => "Done", cancel_job, "End a job"),
     route!(post "/v1/reload" Operator Some("DryRun") => "Reloaded", reload, "Read the configuration again"),
     route!(post "/v1/log" Operator Some("LogAsk") => "Done", log, "Log more or less"),
+    route!(get "/v1/agents" Viewer Some("AgentsAsk") => "Agents", agents, "Agents, and where they stand"),
+    route!(get "/v1/agents/{id}" Viewer None => "AgentRow", agent, "One agent"),
+    route!(post "/v1/agents/wake" Operator Some("WakeAsk") => "WakeTold", wake, "Ask agents to check in now"),
+    route!(post "/v1/agents/forget" Operator Some("ForgetAsk") => "AgentsReached", forget, "Forget agents; they may come again"),
+    route!(get "/v1/wakes/{id}" Viewer None => "WakeTold", wake_told, "What came of a wake-up"),
+    route!(delete "/v1/wakes/{id}" Operator None => "Done", abort_wake, "Call a wake-up off"),
     route!(get "/v1/tail" Viewer Some("TailAsk") => "application/jsonl", tail, "Requests as they end"),
 ];
 
@@ -190,6 +197,34 @@ async fn job(State(node): Node, Path(id): Path<String>) -> Told {
 
 async fn cancel_job(_: AsOperator, State(node): Node, Path(id): Path<String>) -> Told {
     json(&node.cancel_job(number(&id)?)?)
+}
+
+async fn agents(State(node): Node, Ask(ask): Ask<AgentsAsk>) -> Told {
+    json(&node.agents(ask)?)
+}
+
+async fn agent(State(node): Node, Path(id): Path<String>) -> Told {
+    json(&node.agent(&id)?)
+}
+
+async fn wake(_: AsOperator, State(node): Node, Input(ask): Input<WakeAsk>) -> Told {
+    json(&node.wake(ask)?)
+}
+
+async fn forget(_: AsOperator, State(node): Node, Input(ask): Input<ForgetAsk>) -> Told {
+    json(&node.forget(ask)?)
+}
+
+fn wake_number(id: &str) -> Result<u64, ApiError> {
+    id.parse().map_err(|_| ApiError::bad(format!("`{id}` is no number of a wake-up"), "waking says it"))
+}
+
+async fn wake_told(State(node): Node, Path(id): Path<String>) -> Told {
+    json(&node.wake_told(wake_number(&id)?)?)
+}
+
+async fn abort_wake(_: AsOperator, State(node): Node, Path(id): Path<String>) -> Told {
+    json(&node.abort_wake(wake_number(&id)?)?)
 }
 
 async fn reload(_: AsOperator, State(node): Node, Input(ask): Input<DryRun>) -> Told {

@@ -10,6 +10,7 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::agents_api::*;
 use super::api::*;
 use super::routes::{ROUTES, router};
 use super::{Access, Admin, ApiError, ErrorBody, Operator, Role, Soon, Who, openapi};
@@ -75,6 +76,24 @@ impl Operator for Straw {
         soon()
     }
     fn log_level(&self, _: &str) -> Result<Done, ApiError> {
+        no()
+    }
+    fn agents(&self, _: AgentsAsk) -> Result<Agents, ApiError> {
+        no()
+    }
+    fn agent(&self, _: &str) -> Result<AgentRow, ApiError> {
+        no()
+    }
+    fn wake(&self, _: WakeAsk) -> Result<WakeTold, ApiError> {
+        no()
+    }
+    fn wake_told(&self, _: u64) -> Result<WakeTold, ApiError> {
+        no()
+    }
+    fn abort_wake(&self, _: u64) -> Result<Done, ApiError> {
+        no()
+    }
+    fn forget(&self, _: ForgetAsk) -> Result<AgentsReached, ApiError> {
         no()
     }
     fn tail(&self, _: TailAsk) -> Result<mpsc::Receiver<String>, ApiError> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::catalogue::{self, Watched};
+use super::control;
 use super::events::SupplyEvents;
 use super::systemd;
 use crate::admin::{Access, Identity, Role, Token};
@@ -15,7 +16,9 @@ use crate::config::{
     AccessFormat, AdminConfig, AdminRole, CheckedConfig, QueryMode, RepositoryConfig, Source, TlsFiles,
     UpstreamsConfig,
 };
+use crate::control::Control;
 use crate::fill::{self, Fills, Origin, Supply};
+use crate::presence::Presence;
 use crate::proxy::directory::Directory;
 use crate::proxy::{self, Kind, Parts, Plane, Repository, Routes};
 use crate::repository::rules::{Rule, Rules};
@@ -41,6 +44,10 @@ pub(super) struct Built {
     pub(super) access: AccessLog,
     /// What agents are shown, for a reload to change.
     pub(super) tls: Option<Tls>,
+    /// What answers agents and nodes about the fleet.
+    pub(super) control: Option<Arc<Control>>,
+    /// Who they are, and whether they are there.
+    pub(super) presence: Option<Arc<Presence>>,
     pub(super) parts: RepositoryParts,
     pub(super) made: Vec<Made>,
 }
@@ -71,7 +78,7 @@ pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Buil
         .tls
         .as_ref()
         .filter(|_| !config.server.listen.is_empty())
-        .map(|files| read_tls(files, &clock, &metrics))
+        .map(|files| read_tls(config, files, &clock, &metrics))
         .transpose()?;
     let bound = bind(config, tls.as_ref())?;
     let store = open_store(config, &clock)?;
@@ -99,7 +106,9 @@ pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Buil
         access: Some(access.clone()),
     };
     let plane = Arc::new(Plane::new(options, routes, for_plane));
-    Ok(Built { plane, bound, store, fills, clock, metrics, access, tls, parts, made })
+    let control = control::build(config, &clock)?.map(Arc::new);
+    let presence = super::presence::open(config, &clock, &metrics, &bound, control.as_ref())?;
+    Ok(Built { plane, bound, store, fills, clock, metrics, access, tls, control, presence, parts, made })
 }
 
 /// One repository, with its upstreams or its directory.
@@ -151,9 +160,15 @@ fn bind(config: &CheckedConfig, tls: Option<&Tls>) -> anyhow::Result<Bound> {
     Ok(server::bind_with(secure.chain(plain).collect(), options, systemd::inherited())?)
 }
 
-pub(super) fn read_tls(files: &TlsFiles, clock: &Clock, metrics: &Metrics) -> anyhow::Result<Tls> {
+pub(super) fn read_tls(
+    config: &CheckedConfig,
+    files: &TlsFiles,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> anyhow::Result<Tls> {
     let (cert, key) = read_identity(files)?;
-    let tls = Tls::from_pem(&cert, &key)
+    let clients = read_client_ca(config)?;
+    let tls = Tls::asking(&cert, &key, clients.as_deref())
         .with_context(|| format!("cannot use the certificate {}", files.cert.display()))?;
     if let Some(expiry) = Tls::expiry(&cert) {
         metrics.certificate_expires(LISTENERS[0], expiry);
@@ -173,13 +188,18 @@ fn warn_of_expiry(file: &Path, expiry: Timestamp, now: Timestamp) {
     }
 }
 
+/// The authority of agents' and nodes' certificates, if they are asked for.
+pub(super) fn read_client_ca(config: &CheckedConfig) -> anyhow::Result<Option<Vec<u8>>> {
+    config.agents.client_ca.as_deref().map(read).transpose()
+}
+
 pub(super) fn read_identity(files: &TlsFiles) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
     let cert = read(&files.cert)?;
     let key = files.key.read().context("cannot read the private key")?;
     Ok((cert, key))
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 
+use super::fleet_view::FleetView;
 use super::jobs::Jobs;
 use super::reload::Reloader;
 use super::status::NodeStatus;
 use super::{explain, fault, locate, verify, warm};
+use crate::admin::agents_api::{AgentRow, Agents, AgentsAsk, AgentsReached, ForgetAsk, WakeAsk, WakeTold};
 use crate::admin::api::{
     Done, Entries, EntriesAsk, EntryRow, Explanation, Job, PinAsk, PurgeAsk, Reached, Reloaded, SCHEMA,
     TailAsk, VerifyAsk, WarmAsk,
@@ -46,6 +48,7 @@ pub(super) struct NodeOperator {
     pub(super) jobs: Jobs,
     pub(super) reloader: Arc<Reloader>,
     pub(super) phase: watch::Receiver<Phase>,
+    pub(super) fleet: FleetView,
 }
 
 impl NodeOperator {
@@ -240,6 +243,30 @@ impl Operator for NodeOperator {
 
     fn log_level(&self, level: &str) -> Result<Done, ApiError> {
         self.reloader.log_level(level).map(|()| Done::CHANGED)
+    }
+
+    fn agents(&self, ask: AgentsAsk) -> Result<Agents, ApiError> {
+        self.fleet.agents(&ask)
+    }
+
+    fn agent(&self, id: &str) -> Result<AgentRow, ApiError> {
+        self.fleet.agent(id)
+    }
+
+    fn wake(&self, ask: WakeAsk) -> Result<WakeTold, ApiError> {
+        self.fleet.wake(ask)
+    }
+
+    fn wake_told(&self, id: u64) -> Result<WakeTold, ApiError> {
+        self.fleet.wake_told(id)
+    }
+
+    fn abort_wake(&self, id: u64) -> Result<Done, ApiError> {
+        self.fleet.abort_wake(id)
+    }
+
+    fn forget(&self, ask: ForgetAsk) -> Result<AgentsReached, ApiError> {
+        self.fleet.forget(&ask)
     }
 
     fn tail(&self, ask: TailAsk) -> Result<mpsc::Receiver<String>, ApiError> {

@@ -12,11 +12,13 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::build::{self, Made, RepositoryParts};
-use super::fault;
+use super::{control, fault};
 use crate::admin::api::{Change, Reloaded, SCHEMA};
 use crate::admin::{Access, Admin, AdminTls, ApiError, Code, Identity};
 use crate::base::digest::{Digest, Hasher};
-use crate::config::{self, CheckedConfig, RepositoryConfig, Secret, Source, TlsFiles};
+use crate::config::{self, CheckedConfig, ControlConfig, RepositoryConfig, Secret, Source, TlsFiles};
+use crate::control::{Control, Keys};
+use crate::presence::Presence;
 use crate::proxy::{Plane, Routes};
 use crate::server::Tls;
 use crate::stage::Catalogues;
@@ -31,6 +33,7 @@ pub(super) struct Reloader {
     plane: Arc<Plane>,
     tls: Option<Tls>,
     admin_tls: Option<AdminTls>,
+    control: Option<Arc<Control>>,
     log: Option<LogHandle>,
     /// For whoever wants to know, also while a reload is under way.
     in_force: ArcSwap<InForce>,
@@ -48,6 +51,7 @@ struct InForce {
 struct Turn {
     prints: Prints,
     admin: Option<Admin>,
+    presence: Option<Arc<Presence>>,
 }
 
 /// What a reload is about to put in place.
@@ -56,7 +60,9 @@ struct Next {
     prints: Prints,
     made: Vec<Made>,
     access: Access,
-    tls: Option<(Vec<u8>, Vec<u8>)>,
+    /// Certificate, key, and the authority of clients.
+    tls: Option<(Vec<u8>, Vec<u8>, Option<Vec<u8>>)>,
+    keys: Keys,
     admin_tls: Option<Identity>,
 }
 
@@ -64,13 +70,18 @@ impl Reloader {
     pub(super) fn new(
         config: &CheckedConfig,
         (parts, plane, made): (RepositoryParts, Arc<Plane>, Vec<Made>),
-        (tls, admin_tls): (Option<Tls>, Option<AdminTls>),
+        (tls, admin_tls, control): (Option<Tls>, Option<AdminTls>, Option<Arc<Control>>),
         log: Option<LogHandle>,
     ) -> Self {
         let in_force = ArcSwap::from_pointee(InForce { config: Arc::new(config.clone()), made });
-        let turn = Mutex::new(Turn { prints: prints(config), admin: None });
+        let turn = Mutex::new(Turn { prints: prints(config), admin: None, presence: None });
         parts.metrics.config_reloaded(true);
-        Self { parts, plane, tls, admin_tls, log, in_force, turn }
+        Self { parts, plane, tls, admin_tls, control, log, in_force, turn }
+    }
+
+    /// The agents whose numbers change with the configuration.
+    pub(super) fn counts(&self, presence: Option<Arc<Presence>>) {
+        self.turn.lock().presence = presence;
     }
 
     /// Tells the API whose tokens change with the configuration.
@@ -184,8 +195,9 @@ impl Reloader {
         let made = made.collect::<anyhow::Result<Vec<_>>>().map_err(invalid)?;
         let tls = match (&self.tls, &config.server.tls) {
             (Some(_), Some(files)) => {
-                build::read_tls(files, &self.parts.clock, &self.parts.metrics).map_err(invalid)?;
-                Some(build::read_identity(files).map_err(invalid)?)
+                build::read_tls(&config, files, &self.parts.clock, &self.parts.metrics).map_err(invalid)?;
+                let (cert, key) = build::read_identity(files).map_err(invalid)?;
+                Some((cert, key, build::read_client_ca(&config).map_err(invalid)?))
             }
             _ => None,
         };
@@ -197,7 +209,8 @@ impl Reloader {
             AdminTls::check(identity).map_err(|error| invalid(error.into()))?;
         }
         let access = build::read_access(&config.admin).map_err(invalid)?;
-        Ok(Next { config, prints, made, access, tls, admin_tls })
+        let keys = control::read_keys(&config).map_err(invalid)?;
+        Ok(Next { config, prints, made, access, tls, keys, admin_tls })
     }
 
     /// Nothing here is expected to fail: all of it was built before.
@@ -209,8 +222,8 @@ impl Reloader {
                 "reload again; the files may be changing at this moment",
             )
         };
-        if let (Some(tls), Some((cert, key))) = (&self.tls, &next.tls) {
-            tls.replace(cert, key).map_err(|error| failed(&error))?;
+        if let (Some(tls), Some((cert, key, clients))) = (&self.tls, &next.tls) {
+            tls.replace(cert, key, clients.as_deref()).map_err(|error| failed(&error))?;
         }
         if let (Some(tls), Some(identity)) = (&self.admin_tls, &next.admin_tls) {
             tls.replace(identity).map_err(|error| failed(&error))?;
@@ -222,6 +235,12 @@ impl Reloader {
         }
         if let Some(admin) = &turn.admin {
             admin.admit(next.access);
+        }
+        if let Some(control) = &self.control {
+            control.admit(next.keys);
+        }
+        if let (Some(presence), Some(agents)) = (&turn.presence, &next.config.presence) {
+            presence.rule(super::presence::rules(agents));
         }
         self.plane.publish(Routes::new(next.made.iter().map(|made| Arc::clone(&made.repository)).collect()));
         self.in_force.store(Arc::new(InForce { config: Arc::new(next.config), made: next.made }));
@@ -261,6 +280,10 @@ fn prints(config: &CheckedConfig) -> Prints {
     let mut admin = identity(&config.admin.tls);
     admin.push(config.admin.client_ca.as_deref().and_then(read));
     add("[admin] tls", admin);
+    add("[agents] client_ca", vec![config.agents.client_ca.as_deref().and_then(read)]);
+    add("[agents] tokens", config.agents.tokens.iter().map(|token| secret(&token.secret)).collect());
+    let nodes = config.control.iter().flat_map(|control| &control.tokens);
+    add("[control] tokens", nodes.map(|token| secret(&token.secret)).collect());
     add("[admin] tokens", config.admin.tokens.iter().map(|token| secret(&token.secret)).collect());
     for repository in &config.repositories {
         if let Source::Upstreams(upstreams) = &repository.source {
@@ -301,6 +324,16 @@ fn restarts(old: &CheckedConfig, new: &CheckedConfig) -> Vec<Change> {
         |config: &CheckedConfig| config.admin.operators.is_some() || config.admin.viewers.is_some();
     // The first group changes the mode of the socket.
     note("[admin] operators, viewers", has_groups(old) != has_groups(new));
+    note("[control]", without_tokens(old) != without_tokens(new));
+    // Without either of the tables, nobody listens for agents.
+    note("[agents]", old.presence.is_some() != new.presence.is_some());
+    let place = |config: &CheckedConfig| {
+        config.presence.as_ref().map(|presence| (presence.state_dir.clone(), presence.most))
+    };
+    note(
+        "[agents] state_dir, max",
+        old.presence.is_some() && new.presence.is_some() && place(old) != place(new),
+    );
     let (cache, next) = (&old.cache, &new.cache);
     note("[cache] dir", cache.dir != next.dir);
     note("[cache] size", cache.size != next.size);
@@ -316,6 +349,11 @@ fn restarts(old: &CheckedConfig, new: &CheckedConfig) -> Vec<Change> {
     found
 }
 
+/// What of `[control]` only a restart changes.
+fn without_tokens(config: &CheckedConfig) -> Option<ControlConfig> {
+    config.control.clone().map(|control| ControlConfig { tokens: Vec::new(), ..control })
+}
+
 /// Until the restart, the old values stay true: the next reload has to name them again.
 fn keep_what_needs_restart(old: &CheckedConfig, new: &mut CheckedConfig) {
     let tls = new.server.tls.take();
@@ -326,6 +364,16 @@ fn keep_what_needs_restart(old: &CheckedConfig, new: &mut CheckedConfig) {
     if old.admin.listen != new.admin.listen {
         new.admin.listen = old.admin.listen;
         new.admin.tls.clone_from(&old.admin.tls);
+    }
+    if without_tokens(old) != without_tokens(new) {
+        new.control.clone_from(&old.control);
+    }
+    match (&old.presence, &mut new.presence) {
+        (Some(old), Some(new)) => {
+            new.state_dir.clone_from(&old.state_dir);
+            new.most = old.most;
+        }
+        (old, new) => new.clone_from(old),
     }
     new.cache = old.cache.clone();
     let fills_per_upstream = new.limits.fills_per_upstream;
@@ -346,6 +394,19 @@ fn changed((old, before): (&CheckedConfig, &Prints), next: &Next) -> Vec<Change>
     let prints_differ = |label: &str| before.get(label) != next.prints.get(label);
     if old.server.tls != new.server.tls || prints_differ("[server] tls") {
         note("[server] tls", "changed");
+    }
+    if old.agents.client_ca != new.agents.client_ca || prints_differ("[agents] client_ca") {
+        note("[agents] client_ca", "changed");
+    }
+    if old.agents.tokens != new.agents.tokens || prints_differ("[agents] tokens") {
+        note("[agents] tokens", "changed");
+    }
+    let tokens = |config: &CheckedConfig| config.control.as_ref().map(|control| control.tokens.clone());
+    if tokens(old) != tokens(new) || prints_differ("[control] tokens") {
+        note("[control] tokens", "changed");
+    }
+    if old.presence != new.presence {
+        note("[agents] times and intervals", "changed");
     }
     let (admin, next_admin) = (&old.admin, &new.admin);
     let same_files = admin.tls == next_admin.tls && admin.client_ca == next_admin.client_ca;

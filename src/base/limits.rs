@@ -80,6 +80,33 @@ pub const HEURISTIC_LIFETIME: Duration = Duration::from_secs(3_600);
 /// An entry received this much later than "now" was stored under a wrong clock: its age is unknown.
 pub const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
+/// Bytes that an agent reads from a connection at once. Small: an agent is to be hardly felt on its machine.
+pub const AGENT_BUFFER_BYTES: usize = 32 << 10;
+
+/// Bytes of one catalogue file that an agent takes: it is read into memory, of which an agent has 20 MiB.
+pub const AGENT_CATALOGUE_BYTES: usize = 4 << 20;
+
+/// Catalogue files of one folder that an agent reads for one update. An ePO folder has three.
+pub const AGENT_CATALOGUES: usize = 64;
+
+/// Bytes of a manifest of installed files: some 150 a file.
+pub const MANIFEST_BYTES: u64 = 16 << 20;
+
+/// Bytes of an answer of the agents' API that is JSON. A check-in's has some 100 for each policy.
+pub const AGENT_ANSWER_BYTES: usize = 256 << 10;
+
+/// Questions of people that wait at one agent.
+pub const AGENT_QUESTIONS: usize = 16;
+
+/// Messages of a handler that wait at one agent; more wait at the handler.
+pub const AGENT_MESSAGES: usize = 16;
+
+/// Addresses of handlers that one agent asks who they are. A list has a few; the rest is not asked.
+pub const PROBED: usize = 64;
+
+/// Addresses that are asked at the same time.
+pub const PROBED_AT_ONCE: usize = 4;
+
 /// Rules of one repository: each is a pattern that every request is matched against.
 pub const RULES: usize = 256;
 
@@ -153,3 +180,102 @@ pub const PATTERNS: usize = 10_000;
 
 /// Purges whose entries are not swept yet. Each is matched against every look-up meanwhile.
 pub const PURGES: usize = 64;
+
+/// Bytes of an agent's id: a GUID in braces has 38, a host name up to 253 and nobody uses one of those.
+pub const AGENT_ID_BYTES: usize = 128;
+
+/// Bytes of the name of a handler, group, category, policy or repository.
+pub const NAME_BYTES: usize = 64;
+
+/// Bytes of the name of a rule, for people only. ePO allows as many.
+pub const RULE_NAME_BYTES: usize = 128;
+
+/// Bytes of a tag.
+pub const TAG_BYTES: usize = 128;
+
+/// Steps of a place in the system tree. Real ones have under ten.
+pub const TREE_DEPTH: usize = 32;
+
+/// Bytes of a place in the system tree.
+pub const TREE_PATH_BYTES: usize = 1 << 10;
+
+/// Control documents of an authority, policies included.
+pub const DOCUMENTS: usize = 10_000;
+
+/// Bytes of one control document that is no policy: 100,000 agents with tags are 8 MB of TOML.
+pub const DOCUMENT_BYTES: usize = 32 << 20;
+
+/// Bytes of the body of a policy.
+pub const POLICY_BYTES: usize = 1 << 20;
+
+/// Bytes of all control documents: every handler keeps two versions of them.
+pub const DOCUMENTS_BYTES: usize = 128 << 20;
+
+/// Findings told about one control document. Who has made so many mistakes has made one of them a thousand times.
+pub const PROBLEMS: usize = 200;
+
+/// Handlers of a fleet.
+pub const HANDLERS: usize = 2_000;
+
+/// Groups of handlers.
+pub const GROUPS: usize = 2_000;
+
+/// Assignment rules, and policy assignment rules: ten times what was asked for.
+pub const FLEET_RULES: usize = 50_000;
+
+/// Agents that the control documents know by name.
+pub const FLEET_AGENTS: usize = 500_000;
+
+/// Handlers in one sitelist: an agent that has tried so many has no network.
+pub const SITELIST_HANDLERS: usize = 100;
+
+/// Bytes of a sitelist that is read.
+pub const SITELIST_BYTES: usize = 256 << 10;
+
+/// Bytes of a sitelist that is written before more handlers are left out: what is written can always be read.
+pub const SITELIST_WRITTEN_BYTES: usize = 192 << 10;
+
+/// Sites of a sitelist.
+pub const SITES: usize = 1_000;
+
+/// Elements of XML within each other. A sitelist has four.
+pub const XML_DEPTH: usize = 16;
+
+/// Attributes of one element of XML. A site has some twelve.
+pub const XML_ATTRIBUTES: usize = 64;
+
+/// Bytes of an export of policy assignment rules.
+pub const EXPORT_BYTES: usize = 4 << 20;
+
+/// Operators and operands of one expression of such a rule, and alternatives that it is turned into.
+pub const EXPRESSION_PARTS: usize = 1_000;
+
+/// Rules that one imported rule may become: each `or` in its expression is another one.
+pub const EXPRESSION_RULES: usize = 64;
+
+/// Addresses and tags that an agent may say of itself; more are not looked at.
+pub const FACTS: usize = 64;
+
+/// Repository paths of one handler, and repositories of a fleet.
+pub const REPOSITORIES: usize = 16;
+
+/// Commands that wait for one node: a purge an hour over a long weekend fits.
+pub const COMMANDS: usize = 256;
+
+/// Bytes of one command's question. A few hundred patterns fit, and all commands for 1,000 nodes stay small.
+pub const COMMAND_BYTES: usize = 64 << 10;
+
+/// Nodes that pass a command on before it counts as going in a circle.
+pub const COMMAND_HOPS: u8 = 16;
+
+/// Orders whose outcome is remembered.
+pub const ORDERS: usize = 256;
+
+/// Nodes behind other nodes.
+pub const NODES_BELOW: usize = 2_000;
+
+/// Bytes of what a node tells the one above it at a time: outcomes of all its commands and names of those behind it.
+pub const NODE_BODY_BYTES: usize = 4 << 20;
+
+/// Questions of nodes that are held at the same time.
+pub const HELD_QUESTIONS: usize = 4_000;

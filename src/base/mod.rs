@@ -4,4 +4,5 @@ pub mod clock;
 pub mod digest;
 pub mod limits;
 pub mod proof;
+pub mod report;
 pub mod size;

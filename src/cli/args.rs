@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::agent_args::AgentCommand;
+use super::fleet_args::FleetCommand;
 use super::operate_args::{
     CacheCommand, ExplainArgs, FillsCommand, HealthArgs, LogArgs, Output, PurgeArgs, ReloadArgs, StatusArgs,
     TailArgs, WarmArgs, duration,
@@ -152,10 +154,16 @@ pub enum Command {
     /// Fetches that run
     #[command(subcommand)]
     Fills(FillsCommand),
+    /// Agents: who is there, and asking them to come
+    #[command(subcommand)]
+    Fleet(FleetCommand),
     /// Follow requests as they end
     Tail(TailArgs),
     /// Log more or less from now on
     Log(LogArgs),
+    /// Run an agent on an endpoint, or ask one
+    #[command(subcommand)]
+    Agent(AgentCommand),
     /// Print completions for a shell
     Completion(CompletionArgs),
     /// Write manual pages

@@ -1,5 +1,7 @@
 //! The command line: one file a subcommand, no logic beyond talking and printing. stdout is data, stderr is talk.
 
+mod agent;
+mod agent_args;
 mod args;
 mod bars;
 mod cache;
@@ -8,6 +10,8 @@ mod config_check;
 mod config_init;
 mod config_show;
 mod exit;
+mod fleet;
+mod fleet_args;
 mod generate;
 mod operate_args;
 mod print;
@@ -23,19 +27,21 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+pub use agent_args::{AgentCommand, AgentProbeArgs};
 pub use args::{
     Cli, Color, Command, CompletionArgs, ConfigCheckArgs, ConfigCommand, ConfigInitArgs, ConfigShowArgs,
     DemoArgs, GlobalArgs, ManArgs, Role, ServeArgs,
 };
 pub use config_init::sample;
 pub use exit::{Exit, Failure};
+pub use fleet_args::{FleetCommand, FleetForgetArgs, FleetLsArgs, FleetShowArgs, FleetWakeArgs};
 pub use operate_args::{
     CacheCommand, CacheGcArgs, CacheLsArgs, CachePinArgs, CacheShowArgs, CacheVerifyArgs, ExplainArgs,
     FillsCancelArgs, FillsCommand, FillsLsArgs, HealthArgs, LogArgs, Output, PurgeArgs, ReloadArgs,
     StatusArgs, TailArgs, WarmArgs,
 };
 
-use crate::config::CheckedConfig;
+use crate::config::{AgentConfig, CheckedConfig};
 
 /// What the commands start. Handed in by the binary, so that the command line need not know the application.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +50,8 @@ pub struct Starters {
     pub serve: fn(CheckedConfig) -> anyhow::Result<ExitCode>,
     /// Runs the demonstration.
     pub demo: fn(DemoArgs) -> anyhow::Result<ExitCode>,
+    /// Runs an agent until it is told to stop.
+    pub agent: fn(AgentConfig) -> anyhow::Result<ExitCode>,
 }
 
 /// Parses `words` (the first is the program's name), does what they say, and tells how it ended.
@@ -66,6 +74,7 @@ pub fn run(cli: Cli, starters: Starters) -> ExitCode {
     let ended = match &cli.command {
         Command::Demo(args) => (starters.demo)(args.clone()),
         Command::Serve(args) => serve::run(args, global, starters),
+        Command::Agent(command) => agent::run(command, global, starters),
         Command::Config(command) => configure(command, global).map(ExitCode::from),
         Command::Completion(args) => generate::completion(args.shell).map(ExitCode::from),
         Command::Man(args) => generate::man(&args.dir).map(ExitCode::from),
@@ -97,10 +106,12 @@ fn operate(command: &Command, global: &GlobalArgs) -> anyhow::Result<Exit> {
             Command::Cache(command) => cache::run(command, global).await,
             Command::Fills(FillsCommand::Ls(args)) => status::fills(args, global).await,
             Command::Fills(FillsCommand::Cancel(args)) => status::cancel(args, global).await,
+            Command::Fleet(command) => fleet::run(command, global).await,
             Command::Tail(args) => status::tail(args, global).await,
             Command::Log(args) => reload::log(args, global).await,
             Command::Demo(_)
             | Command::Serve(_)
+            | Command::Agent(_)
             | Command::Config(_)
             | Command::Completion(_)
             | Command::Man(_) => Ok(Exit::Done),

@@ -69,7 +69,7 @@ fn sentence(reached: &Reached, soft: bool, would: bool) -> String {
 }
 
 /// Asks on a terminal. Elsewhere somebody has to have said `--yes`.
-fn confirm(global: &GlobalArgs, what: &str) -> Result<(), Failure> {
+pub(super) fn confirm(global: &GlobalArgs, what: &str) -> Result<(), Failure> {
     if global.no_input || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         let help = "look first with -n, then say --yes";
         return Err(Failure::new(Exit::Usage, format!("{what}: this has to be confirmed"), help));

@@ -29,7 +29,7 @@ pub(super) fn run(args: &ServeArgs, global: &GlobalArgs, starters: Starters) -> 
 }
 
 /// `-q` and `-v` are said at this moment and win over the file; `-v` never says less than the file.
-fn level(of_file: LogLevel, global: &GlobalArgs) -> LogLevel {
+pub(super) fn level(of_file: LogLevel, global: &GlobalArgs) -> LogLevel {
     match (global.quiet, global.verbose) {
         (true, _) => LogLevel::Error,
         (false, 0) => of_file,

@@ -1,14 +1,14 @@
 //! `[admin]`: the operator's ways in. A TCP address without somebody to ask for credentials is an error.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::checked::{AdminConfig, AdminRole, ServerConfig, TokenConfig};
 use super::diagnostic::{Code, Diagnostic};
 use super::files::{self, IDENTITY};
+use super::node;
 use super::ranges::{SOCKET_PATH_BYTES, TOKEN_BYTES, TOKENS};
 use super::reader::{At, Keys, Section};
-use super::{Secret, node};
 
 pub(super) const ADMIN: Keys =
     Keys { known: &["socket", "operators", "viewers", "listen", "tls", "client_ca", "tokens"], later: &[] };
@@ -134,7 +134,7 @@ fn one(token: &Section<'_>) -> Option<TokenConfig> {
     let role = token.word("role", &[("viewer", AdminRole::Viewer), ("operator", AdminRole::Operator)]);
     let secret = token.secret("secret");
     if let Some(secret) = &secret {
-        check_secret(token, secret);
+        files::check_token(token.cx, secret, TOKEN_BYTES);
     }
     let name = token.text("name")?;
     if name.value.is_empty() || name.value.len() > 64 {
@@ -143,32 +143,4 @@ fn one(token: &Section<'_>) -> Option<TokenConfig> {
         return None;
     }
     Some(TokenConfig { name: name.value.to_owned(), role: role?.value, secret: secret?.value })
-}
-
-fn check_secret(token: &Section<'_>, secret: &At<Secret>) {
-    const HELP: &str = "make one: openssl rand -hex 32 > ops.token && chmod 0640 ops.token";
-    let wrong = match secret.value.read() {
-        Ok(value) if value.trim_ascii().len() < TOKEN_BYTES => {
-            format!("the token is shorter than {TOKEN_BYTES} characters, so it can be guessed")
-        }
-        Ok(value) if !value.trim_ascii().iter().all(u8::is_ascii_graphic) => {
-            "the token has spaces or characters that cannot stand in a header".to_owned()
-        }
-        Ok(_) => {
-            if let Secret::File(path) = &secret.value {
-                warn_when_public(token, path, secret);
-            }
-            return;
-        }
-        Err(error) => error.to_string(),
-    };
-    token.cx.report(Diagnostic::error(Code::File, secret.span.clone(), wrong).help(HELP));
-}
-
-fn warn_when_public(token: &Section<'_>, path: &Path, secret: &At<Secret>) {
-    if files::is_public(path) {
-        let message = format!("{} can be read by every user of this machine", path.display());
-        let found = Diagnostic::warning(Code::Unsafe, secret.span.clone(), message);
-        token.cx.report(found.help("chmod 0640, with the group of the service"));
-    }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Secret;
+use super::{AgentsConfig, ControlConfig, PresenceConfig, Secret};
 
 /// A configuration without errors. Files it names existed and could be read when it was checked.
 #[derive(Clone, Debug)]
@@ -23,6 +23,12 @@ pub struct CheckedConfig {
     pub limits: Limits,
     /// `[[repository]]` in the order of the file; at least one. No two have the same name or path.
     pub repositories: Vec<RepositoryConfig>,
+    /// `[control]`, if the node has anything to do with the fleet's documents.
+    pub control: Option<ControlConfig>,
+    /// `[agents]`
+    pub agents: AgentsConfig,
+    /// The rest of `[agents]`, where there is that table or `[control]`.
+    pub presence: Option<PresenceConfig>,
     /// `[log]`
     pub log: LogConfig,
     /// Outside of `config` nobody can fill this field.

@@ -79,8 +79,27 @@ fn warn_when_public(cx: &Context<'_>, secret: &At<Secret>) {
     }
 }
 
+/// Notes when a bearer token is not there, could be guessed, or cannot stand in a header.
+pub(super) fn check_token(cx: &Context<'_>, secret: &At<Secret>, shortest: usize) {
+    const HELP: &str = "make one: openssl rand -hex 32 > ops.token && chmod 0640 ops.token";
+    let wrong = match secret.value.read() {
+        Ok(value) if value.trim_ascii().len() < shortest => {
+            format!("the token is shorter than {shortest} characters, so it can be guessed")
+        }
+        Ok(value) if !value.trim_ascii().iter().all(u8::is_ascii_graphic) => {
+            "the token has spaces or characters that cannot stand in a header".to_owned()
+        }
+        Ok(_) => {
+            warn_when_public(cx, secret);
+            return;
+        }
+        Err(error) => error.to_string(),
+    };
+    cx.report(Diagnostic::error(Code::File, secret.span.clone(), wrong).help(HELP));
+}
+
 /// Whether everybody on this machine can read it.
-pub(super) fn is_public(path: &Path) -> bool {
+fn is_public(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
 }
 

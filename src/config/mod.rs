@@ -3,17 +3,16 @@
 
 mod address;
 mod admin;
+mod agent;
 mod bounds;
 mod catalogue;
 mod checked;
-mod diagnostic;
+mod control;
 mod files;
-mod nearest;
 mod node;
+mod presence;
 mod ranges;
-mod reader;
 mod reference;
-mod render;
 mod repository;
 mod rules;
 mod schema;
@@ -26,23 +25,29 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+pub use crate::base::report::diagnostic::{Code, Diagnostic, Diagnostics, Position, Related, Severity};
+pub use agent::{AgentConfig, load_agent};
 pub use checked::{
     AccessFormat, AdminConfig, AdminRole, CacheConfig, CatalogueConfig, CheckedConfig, Limits, LogConfig,
     LogFormat, LogLevel, PrepareConfig, Preset, QueryMode, RepositoryConfig, RuleConfig, ServerConfig,
     Source, TlsFiles, TokenConfig, UpstreamConfig, UpstreamsConfig,
 };
-pub use diagnostic::{Code, Diagnostic, Diagnostics, Position, Related, Severity};
+pub use control::{
+    AgentTokenConfig, AgentsConfig, ControlConfig, ControlSource, ControlUpstream, NodeTokenConfig,
+};
+pub use presence::PresenceConfig;
 pub use schema::schema;
 pub use secret::{Secret, SecretError};
 pub use shown::{Origin, Shown, show};
 
 use crate::base::limits::CONFIG_BYTES;
+use crate::base::report::{diagnostic, reader};
 use reader::{Context, Keys, Section};
 
 /// The keys at the top of the file.
 const ROOT: Keys = Keys {
-    known: &["server", "admin", "cache", "limits", "repository", "log"],
-    later: &["agents", "control", "include"],
+    known: &["server", "admin", "cache", "limits", "repository", "control", "agents", "log"],
+    later: &["include"],
 };
 
 /// What to do without a file.
@@ -54,17 +59,23 @@ const BEGIN: &str = "name the file with -c, or begin one: waypost config init --
 /// # Errors
 /// All that is wrong, warnings included; nothing of the file is used then.
 pub fn load(path: &Path) -> Result<(CheckedConfig, Diagnostics), Diagnostics> {
+    let (text, base) = open(path, BEGIN)?;
+    check_text(&path.display().to_string(), &text, &base)
+}
+
+/// The text of a file, and where its relative paths start; `help` is for who has no such file.
+fn open(path: &Path, help: &str) -> Result<(String, PathBuf), Diagnostics> {
     let name = path.display().to_string();
     let failed = |why: String| {
         let found = Diagnostic { span: None, ..Diagnostic::error(Code::File, 0..0, why) };
-        Diagnostics::new(&name, "", vec![found.help(BEGIN)], &[])
+        Diagnostics::new(&name, "", vec![found.help(help)], &[])
     };
     let text = read(path).map_err(|why| failed(format!("cannot read {name}: {why}")))?;
     // Absolute, so that what was checked stays right whatever the working directory becomes.
     let base = path.parent().unwrap_or(Path::new(""));
     let base = std::path::absolute(if base.as_os_str().is_empty() { Path::new(".") } else { base });
     let base = base.map_err(|error| failed(format!("cannot find the working directory: {error}")))?;
-    check_text(&name, &text, &base)
+    Ok((text, base))
 }
 
 /// Where a node that runs from this file has its admin socket, as far as that can be told from a file that may have
@@ -105,6 +116,8 @@ pub fn check_text(
     let config = reader::parse(text, &cx).map(|table| {
         let root = Section::root(&table, &ROOT, &cx);
         let cache = bounds::cache(&root.section("cache", "[cache]", &bounds::CACHE));
+        let control = control::control(&root);
+        let agents = root.section("agents", "[agents]", &control::AGENTS);
         let server = node::server(&root.section("server", "[server]", &node::SERVER));
         CheckedConfig {
             file: base_dir.join(Path::new(file_name).file_name().unwrap_or_default()),
@@ -112,6 +125,9 @@ pub fn check_text(
             server,
             limits: bounds::limits(&root.section("limits", "[limits]", &bounds::LIMITS)),
             repositories: repository::repositories(&root, &cache.dir),
+            agents: control::agents(&agents),
+            presence: presence::presence(&root, control.as_ref(), &agents),
+            control,
             log: node::log(&root.section("log", "[log]", &node::LOG)),
             cache,
             _proof: checked::Proof,

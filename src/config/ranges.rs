@@ -121,3 +121,42 @@ pub(super) const STOP_AFTER: RangeInclusive<Duration> =
 pub(super) const RULE_TIME: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(10 * 365 * 24);
 /// A file that was missing appears with the next publication.
 pub(super) const NEGATIVE_TIME: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(24);
+
+// [control] and [agents]
+
+/// Where systemd's `StateDirectory=waypost` puts it.
+pub(super) const CONTROL_STATE_DIR: &str = "/var/lib/waypost";
+/// One for each node below this one.
+pub(super) const NODE_TOKENS: usize = 1_000;
+/// One for each group of agents that enrols by itself; every request is compared with all of them.
+pub(super) const AGENT_TOKENS: usize = 256;
+/// A look at a directory of some hundred small files costs a millisecond.
+pub(super) const CONTROL_CHECK_EVERY: Allowed<Duration> =
+    seconds(2, Duration::from_millis(100), Duration::from_hours(1));
+/// Proxies and firewalls on the way forget connections that are silent for a minute.
+pub(super) const CONTROL_HOLD: Allowed<Duration> =
+    seconds(25, Duration::from_secs(1), Duration::from_mins(5));
+/// A branch whose WAN was down over the weekend still gets what was said on Friday.
+pub(super) const COMMAND_TTL: Allowed<Duration> =
+    seconds(259_200, Duration::from_secs(1), Duration::from_hours(24 * 30));
+
+/// The agent-to-server interval that such agents are used to.
+pub(super) const CHECKIN_INTERVAL: Allowed<Duration> =
+    seconds(3_600, Duration::from_secs(1), Duration::from_hours(24 * 7));
+/// Middleboxes forget silent connections after some minutes; more often costs agents on batteries.
+pub(super) const PING_AFTER: Allowed<Duration> =
+    seconds(120, Duration::from_secs(1), Duration::from_hours(1));
+/// A laptop that wakes up answers within seconds.
+pub(super) const PING_TIMEOUT: Allowed<Duration> = timeout(20);
+/// A poll is held for 25 seconds; one that is lost must not end the tunnel.
+pub(super) const SESSION_TIMEOUT: Allowed<Duration> =
+    seconds(60, Duration::from_secs(30), Duration::from_hours(1));
+/// A restart with updates, or a walk to a meeting.
+pub(super) const KEEP_OFFLINE: Allowed<Duration> =
+    seconds(1_800, Duration::ZERO, Duration::from_hours(24 * 7));
+/// One check-in may be lost, and intervals are spread.
+pub(super) const LATE_AFTER: Allowed<u64> = count(2, 1, 100);
+pub(super) const OFFLINE_AFTER: Allowed<u64> = count(4, 2, 1_000);
+pub(super) const STALLED_AFTER: Allowed<u64> = count(3, 1, 100);
+/// Each takes some KiB of memory, by what it says of itself.
+pub(super) const AGENTS: Allowed<u64> = count(100_000, 1, 1_000_000);

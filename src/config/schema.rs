@@ -5,10 +5,12 @@ use serde_json::{Map, Value, json};
 use super::reference::{Row, sections, takes_effect};
 
 /// Tables that stand in lists, and what the others hold below them.
-const INNER: [(&str, &str); 3] = [
+const INNER: [(&str, &str); 5] = [
     ("{ url, priority } of upstreams", "upstream"),
     ("{ cert, key } of tls and client_cert", "identity"),
     ("{ name, role, secret } of tokens", "token"),
+    ("{ name, secret } of [control] tokens", "node_token"),
+    ("{ name, tree, secret } of [agents] tokens", "agent_token"),
 ];
 
 /// The schema.
@@ -72,7 +74,9 @@ fn kind(title: &str, name: &str, default: &str) -> Value {
     let texts = json!({ "type": "string" });
     match (title, name) {
         (_, "tls" | "client_cert") => reference("identity"),
-        (_, "secret" | "key") => reference("secret"),
+        (_, "secret" | "key") | ("[control]", "token") => reference("secret"),
+        ("[control]", "tokens") => json!({ "type": "array", "items": reference("node_token") }),
+        ("[agents]", "tokens") => json!({ "type": "array", "items": reference("agent_token") }),
         (_, "tokens") => json!({ "type": "array", "items": reference("token") }),
         (_, "rule") => json!({ "type": "array", "items": reference("rule") }),
         (_, "upstreams") => {
@@ -119,7 +123,7 @@ mod tests {
     fn the_schema_has_every_table_and_refers_to_what_is_there() {
         let schema = schema();
         let tables: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
-        assert_eq!(tables, ["admin", "cache", "limits", "log", "repository", "server"]);
+        assert_eq!(tables, ["admin", "agents", "cache", "control", "limits", "log", "repository", "server"]);
         let text = schema.to_string();
         for name in text.split("#/$defs/").skip(1).filter_map(|rest| rest.split('"').next()) {
             assert!(schema["$defs"].get(name).is_some(), "{name}");

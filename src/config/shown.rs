@@ -11,7 +11,7 @@ use super::checked::{
 };
 use super::reader;
 use super::values::{render_bytes, render_duration};
-use super::{Diagnostics, Secret};
+use super::{AgentTokenConfig, ControlSource, Diagnostics, NodeTokenConfig, Secret};
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +97,7 @@ impl List {
         for (place, repository) in config.repositories.iter().enumerate() {
             self.repository(place, repository);
         }
+        self.control(config);
         let log = &config.log;
         self.begin("[log]", "log".to_owned());
         self.put("level", Some(quoted(log.level.as_str())));
@@ -138,8 +139,51 @@ impl List {
                 secret(&token.secret)
             )
         });
-        let tokens: Vec<String> = tokens.collect();
-        self.put("tokens", (!tokens.is_empty()).then(|| format!("[{}]", tokens.join(", "))));
+        self.put("tokens", list(tokens));
+    }
+
+    fn control(&mut self, config: &CheckedConfig) {
+        if let Some(control) = &config.control {
+            self.begin("[control]", "control".to_owned());
+            match &control.source {
+                ControlSource::Directory(directory) => {
+                    self.put("directory", Some(path(directory)));
+                    self.put("check_every", Some(time(control.check_every)));
+                }
+                ControlSource::Upstream(upstream) => {
+                    self.put("upstream", Some(quoted(&upstream.url)));
+                    self.put("ca", upstream.ca.as_deref().map(path));
+                    self.put("client_cert", upstream.client_cert.as_ref().map(identity));
+                    self.put("token", upstream.token.as_ref().map(secret));
+                }
+            }
+            self.put("state_dir", Some(path(&control.state_dir)));
+            let token = |it: &NodeTokenConfig| {
+                format!("{{ name = {}, secret = {} }}", quoted(&it.name), secret(&it.secret))
+            };
+            self.put("tokens", list(control.tokens.iter().map(token)));
+            self.put("hold", Some(time(control.hold)));
+            self.put("keep_commands", Some(time(control.keep_commands)));
+        }
+        self.begin("[agents]", "agents".to_owned());
+        self.put("client_ca", config.agents.client_ca.as_deref().map(path));
+        let token = |it: &AgentTokenConfig| {
+            let tree = it.tree.as_deref().map(|tree| format!(", tree = {}", quoted(tree)));
+            let (tree, name) = (tree.unwrap_or_default(), quoted(&it.name));
+            format!("{{ name = {name}{tree}, secret = {} }}", secret(&it.secret))
+        };
+        self.put("tokens", list(config.agents.tokens.iter().map(token)));
+        let Some(presence) = &config.presence else { return };
+        self.put("state_dir", Some(path(&presence.state_dir)));
+        self.put("checkin_interval", Some(time(presence.checkin_interval)));
+        self.put("ping_after", Some(time(presence.ping_after)));
+        self.put("ping_timeout", Some(time(presence.ping_timeout)));
+        self.put("session_timeout", Some(time(presence.session_timeout)));
+        self.put("keep_offline", Some(time(presence.keep_offline)));
+        self.put("late_after", Some(presence.late_after.to_string()));
+        self.put("offline_after", Some(presence.offline_after.to_string()));
+        self.put("stalled_after", Some(presence.stalled_after.to_string()));
+        self.put("max", Some(presence.most.to_string()));
     }
 
     fn limits(&mut self, config: &CheckedConfig) {
@@ -241,6 +285,11 @@ impl List {
         self.put("immutable", rule.immutable.map(|yes| yes.to_string()));
         self.put("negative_for", rule.negative_for.map(time));
     }
+}
+
+fn list(items: impl Iterator<Item = String>) -> Option<String> {
+    let items: Vec<String> = items.collect();
+    (!items.is_empty()).then(|| format!("[{}]", items.join(", ")))
 }
 
 fn quoted(text: &str) -> String {

@@ -14,6 +14,7 @@ use std::task::Poll;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -24,9 +25,10 @@ use super::builders::Builders;
 use super::heads::Heads;
 use super::pace::{Order, Pace, Stage};
 use super::rush::Rush;
-use super::tls::{Tls, TlsStream};
+use super::tls::{Tls, TlsStream, peer_names};
+use super::upgrade::{OnUpgrade, Upgraded};
 use super::watched::Watched;
-use super::{Options, Peer, Service};
+use super::{Options, Peer, Service, ttl};
 use crate::base::limits::{DISCARDED_BYTES, HEAD_FIELDS};
 
 /// What all connections share.
@@ -61,9 +63,17 @@ pub(super) async fn serve<S: Service>(
     place: Place,
 ) {
     let pace = Arc::clone(&place.pace);
+    let ttl = ttl::of(&tcp);
     let socket = Watched::new(tcp, Arc::clone(&pace));
-    let mut peer =
-        Peer { address, secure: false, sni: None, connection: next_number(), listener: entrance.name };
+    let mut peer = Peer {
+        address,
+        secure: false,
+        sni: None,
+        names: Vec::new(),
+        ttl,
+        connection: next_number(),
+        listener: entrance.name,
+    };
     let Some(tls) = entrance.tls else {
         return serve_http1(&house, Box::new(socket), peer, pace).await;
     };
@@ -73,6 +83,7 @@ pub(super) async fn serve<S: Service>(
     let (_, session) = stream.get_ref();
     peer.secure = true;
     peer.sni = session.server_name().map(str::to_ascii_lowercase);
+    peer.names = peer_names(session);
     if session.alpn_protocol() == Some(b"h2") {
         serve_http2(&house, stream, peer, pace).await;
     } else {
@@ -96,12 +107,15 @@ async fn shake_hands<S>(house: &House<S>, tls: &Tls, socket: Watched) -> Option<
 
 async fn serve_http1<S: Service, T>(house: &Arc<House<S>>, stream: Box<T>, peer: Peer, pace: Arc<Pace>)
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     pace.enter(Stage::Head);
     let peer = Arc::new(peer);
-    let answers =
-        service_fn(|request| answer(Arc::clone(house), Arc::clone(&peer), Arc::clone(&pace), request));
+    let upgrade = Mutex::new(None);
+    let answers = service_fn(|request| {
+        let answer = answer(Arc::clone(house), Arc::clone(&peer), Arc::clone(&pace), request);
+        async { answer.await.map(|response| take_upgrade(response, &upgrade)) }
+    });
     let stream = Heads::new(stream, Arc::clone(&pace));
     let mut connection = Box::new(house.builders.http1.serve_connection(TokioIo::new(stream), answers));
     let mut finishing = false;
@@ -126,7 +140,16 @@ where
             !error.is_parse()
         }
     };
-    let mut stream = connection.into_parts().io.into_inner();
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner();
+    let begin = upgrade.lock().take();
+    if let Some(begin) = begin.filter(|_| !broken) {
+        let upgraded = Upgraded::new(stream, parts.read_buf, Arc::clone(&pace));
+        if let Some(work) = begin.begin(upgraded) {
+            unless_cut(&pace, work).await;
+        }
+        return;
+    }
     let last_word = if stream.is_endless() {
         Some("414 URI Too Long")
     } else if pace.standing() == Order::Late && stream.is_begun() {
@@ -151,6 +174,14 @@ where
         linger(stream).await;
     };
     unless_cut(&pace, Box::pin(end)).await;
+}
+
+/// Keeps what is to become of the connection after a 101.
+fn take_upgrade<B>(mut response: http::Response<B>, upgrade: &Mutex<Option<OnUpgrade>>) -> http::Response<B> {
+    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+        *upgrade.lock() = response.extensions_mut().remove();
+    }
+    response
 }
 
 /// An answer to a request that hyper never saw.

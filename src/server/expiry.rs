@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
+use super::der::{INTEGER, SEQUENCE, VERSION, expect, next};
 use crate::base::clock::Timestamp;
 
-const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
-const VERSION: u8 = 0xa0;
 
 /// `notAfter` of a certificate (RFC 5280 §4.1); dates before 1970 become 0.
 pub(super) fn not_after(der: &[u8]) -> Option<Timestamp> {
@@ -31,27 +29,6 @@ pub(super) fn not_after(der: &[u8]) -> Option<Timestamp> {
         (GENERALIZED_TIME, text) => number(text, 4).and_then(|(year, rest)| moment(year, rest)),
         _ => None,
     }
-}
-
-/// The next value of this tag.
-fn expect<'a>(from: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
-    next(from).filter(|(found, _)| *found == tag).map(|(_, value)| value)
-}
-
-/// The next tag and its value.
-fn next<'a>(from: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
-    let (tag, rest) = from.split_first()?;
-    let (first, mut rest) = rest.split_first()?;
-    let mut len = usize::from(*first);
-    if let Some(digits) = first.checked_sub(0x80) {
-        // Four bytes of length are more than a credential file may have.
-        let (length, value) = rest.split_at_checked(usize::from(digits)).filter(|(it, _)| it.len() <= 4)?;
-        len = length.iter().fold(0, |len, byte| len << 8 | usize::from(*byte));
-        rest = value;
-    }
-    let (value, rest) = rest.split_at_checked(len)?;
-    *from = rest;
-    Some((*tag, value))
 }
 
 fn number(text: &[u8], digits: usize) -> Option<(u64, &[u8])> {

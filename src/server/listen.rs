@@ -19,7 +19,7 @@ use super::pace::Order;
 use super::rush::Rush;
 use super::sweep::sweep;
 use super::totals::{Cut, Totals};
-use super::{Options, Phase, Service, Tls};
+use super::{Options, Phase, Service, Tls, ttl};
 
 /// How long connections may take to notice that they were cut: they only have to be polled once.
 const CUT_NOTICED: Duration = Duration::from_secs(5);
@@ -113,6 +113,7 @@ fn set_what_is_inherited(socket: SockRef<'_>, options: &Options) -> io::Result<(
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
     socket.set_tcp_user_timeout(Some(options.send_timeout))?;
+    ttl::remember(&*socket);
     socket.set_keepalive(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2))
 }

@@ -9,10 +9,12 @@ mod admission;
 mod body;
 mod builders;
 mod connection;
+mod der;
 mod expiry;
 mod heads;
 mod lane;
 mod listen;
+mod names;
 mod options;
 mod pace;
 mod rush;
@@ -21,6 +23,8 @@ mod sweep;
 mod tests;
 mod tls;
 mod totals;
+mod ttl;
+mod upgrade;
 mod watched;
 
 use std::future::Future;
@@ -30,9 +34,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use listen::{BindError, Bound, Listener, Summary, bind, bind_with};
+pub use names::PeerName;
 pub use options::Options;
 pub use tls::{Tls, TlsError};
 pub use totals::{Cut, Rejected, Totals};
+pub use upgrade::{Leave, OnUpgrade, Upgraded};
 
 /// Any error of a body. What it says is logged; the client only sees the transfer break.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -46,6 +52,10 @@ pub struct Peer {
     pub secure: bool,
     /// The server name it asked for in TLS, lower case.
     pub sni: Option<String>,
+    /// The names in the certificate it has shown and proven; none where it showed none, or was not asked.
+    pub names: Vec<PeerName>,
+    /// The TTL, or hop limit, with which its part of the handshake arrived, where the kernel says it.
+    pub ttl: Option<u8>,
     /// A number that no other connection of this process has.
     pub connection: u64,
     /// The name of the listener it came through.
@@ -58,7 +68,7 @@ pub trait Service: Send + Sync + 'static {
     type Body: http_body::Body<Data = Bytes, Error = BoxError> + Send + Unpin + 'static;
 
     /// Answers one request. Dropped when the client leaves. `Connection: close` in the answer is honoured on
-    /// HTTP/1.1. A frame of the body may have any length: it is cut to what a connection can hold.
+    /// HTTP/1.1, and so is a 101 with an [`OnUpgrade`] among its extensions. A frame of the body may have any length: it is cut to what a connection can hold.
     fn call(
         self: &Arc<Self>,
         request: http::Request<hyper::body::Incoming>,

@@ -8,12 +8,15 @@ use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{CipherSuite, ServerConfig};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{CipherSuite, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 pub(super) use tokio_rustls::server::TlsStream;
 
 use super::expiry::not_after;
+use super::names::{PeerName, names_of};
 use crate::base::clock::Timestamp;
 use crate::base::limits::PIECE_BYTES;
 
@@ -30,6 +33,9 @@ pub enum TlsError {
     /// The key file has no PEM private key, or a damaged one.
     #[error("no usable private key in the PEM file: {0}")]
     Key(String),
+    /// The authority of clients' certificates cannot be used.
+    #[error("no usable authority of client certificates in the PEM file: {0}")]
+    Clients(String),
     /// Certificate and key do not belong together, or the key's kind is not supported.
     #[error("the certificate cannot be served with this key: {0}")]
     Pair(String),
@@ -46,15 +52,24 @@ impl Tls {
     /// # Errors
     /// Says which of the two is unusable, or that they do not match.
     pub fn from_pem(cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        Ok(Self(Arc::new(ArcSwap::from_pointee(config(cert, key)?))))
+        Self::asking(cert, key, None)
     }
 
-    /// Serves another certificate from the next handshake on.
+    /// As [`Tls::from_pem`]; where there are authorities, clients are asked for a certificate by one of them. A client
+    /// without one is served all the same, one with a wrong one is not.
     ///
     /// # Errors
-    /// As [`Tls::from_pem`]; the old certificate stays.
-    pub fn replace(&self, cert: &[u8], key: &[u8]) -> Result<(), TlsError> {
-        self.0.store(Arc::new(config(cert, key)?));
+    /// As [`Tls::from_pem`], and authorities that are none.
+    pub fn asking(cert: &[u8], key: &[u8], clients: Option<&[u8]>) -> Result<Self, TlsError> {
+        Ok(Self(Arc::new(ArcSwap::from_pointee(config(cert, key, clients)?))))
+    }
+
+    /// Serves another certificate, and asks for those of other authorities, from the next handshake on.
+    ///
+    /// # Errors
+    /// As [`Tls::asking`]; everything stays as it was.
+    pub fn replace(&self, cert: &[u8], key: &[u8], clients: Option<&[u8]>) -> Result<(), TlsError> {
+        self.0.store(Arc::new(config(cert, key, clients)?));
         Ok(())
     }
 
@@ -95,7 +110,12 @@ fn rank(suite: CipherSuite) -> u8 {
     }
 }
 
-fn config(cert: &[u8], key: &[u8]) -> Result<ServerConfig, TlsError> {
+/// The names in the certificate that the client of this session has proven.
+pub(super) fn peer_names(session: &rustls::ServerConnection) -> Vec<PeerName> {
+    session.peer_certificates().and_then(<[_]>::first).map(|leaf| names_of(leaf)).unwrap_or_default()
+}
+
+fn config(cert: &[u8], key: &[u8], clients: Option<&[u8]>) -> Result<ServerConfig, TlsError> {
     let chain = CertificateDer::pem_slice_iter(cert)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| TlsError::Certificate(error.to_string()))?;
@@ -104,12 +124,15 @@ fn config(cert: &[u8], key: &[u8]) -> Result<ServerConfig, TlsError> {
     }
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Key(error.to_string()))?;
     let pair = |error: rustls::Error| TlsError::Pair(error.to_string());
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+    let provider = Arc::new(provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(pair)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
         .map_err(pair)?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authorities) => builder.with_client_cert_verifier(verifier(authorities, provider)?),
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(pair)?;
     config.ignore_client_order = true;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(pair)?;
@@ -118,4 +141,19 @@ fn config(cert: &[u8], key: &[u8]) -> Result<ServerConfig, TlsError> {
     // Early data may be replayed (RFC 8446 §8), and saves a local agent nothing.
     config.max_early_data_size = 0;
     Ok(config)
+}
+
+fn verifier(
+    authorities: &[u8],
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(authorities) {
+        let authority = authority.map_err(|error| TlsError::Clients(error.to_string()))?;
+        roots.add(authority).map_err(|error| TlsError::Clients(error.to_string()))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| TlsError::Clients(error.to_string()))
 }

@@ -16,6 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::agents::AgentMetrics;
 use super::catalogues::{CatalogueMetrics, Families};
 use super::exposition::Exposition;
 use super::histogram::Durations;
@@ -57,6 +58,10 @@ impl Count {
     pub fn value(&self) -> u64 {
         self.0.get()
     }
+
+    pub(super) fn counter(&self) -> Counter {
+        self.0.clone()
+    }
 }
 
 /// A value that goes up and down.
@@ -82,6 +87,10 @@ impl Level {
     pub fn dec(&self) {
         self.0.dec();
     }
+
+    pub(super) fn gauge(&self) -> Gauge {
+        self.0.clone()
+    }
 }
 
 /// Counts by a word from a closed set.
@@ -92,8 +101,12 @@ pub struct Reasons {
 }
 
 impl Reasons {
-    fn new(label: &'static str) -> Self {
+    pub(super) fn new(label: &'static str) -> Self {
         Self { label, family: Family::default() }
+    }
+
+    pub(super) fn family(&self) -> Family<Labels, Counter> {
+        self.family.clone()
     }
 
     /// The count of one word; keep it where it is used often.
@@ -285,6 +298,8 @@ pub struct Metrics {
     pub requests_refused: Reasons,
     /// Access-log lines that were dropped because the disk could not keep up.
     pub access_log_dropped: Count,
+    /// Agents.
+    pub agents: AgentMetrics,
     config_successful: Gauge,
     config_success_time: Gauge,
     http_requests: Family<Labels, Counter>,
@@ -320,6 +335,7 @@ impl Metrics {
             connections_rejected: Reasons::new("reason"),
             requests_refused: Reasons::new("reason"),
             access_log_dropped: Count::default(),
+            agents: AgentMetrics::default(),
             config_successful: Gauge::default(),
             config_success_time: Gauge::default(),
             http_requests: Family::default(),
@@ -339,6 +355,7 @@ impl Metrics {
         metrics.register_cache();
         metrics.register_upstreams();
         metrics.catalogues.register(&mut metrics.registry);
+        metrics.agents.register(&mut metrics.registry);
         metrics
     }
 

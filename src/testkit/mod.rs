@@ -10,6 +10,7 @@ pub mod client;
 pub mod content;
 pub mod corpus;
 pub mod fills;
+pub mod handler;
 pub mod http2;
 mod link;
 pub mod node;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    SanType,
 };
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
@@ -55,6 +56,15 @@ impl Authority {
     /// A client certificate.
     pub fn client(&self, name: &str) -> Issued {
         self.issue(&[name], ExtendedKeyUsagePurpose::ClientAuth, |_| {})
+    }
+
+    /// A client certificate with these host names and these URIs.
+    pub fn client_named(&self, names: &[&str], uris: &[&str]) -> Issued {
+        self.issue(names, ExtendedKeyUsagePurpose::ClientAuth, |params| {
+            for uri in uris {
+                params.subject_alt_names.push(SanType::URI((*uri).try_into().expect("it is ASCII")));
+            }
+        })
     }
 
     fn issue(

@@ -270,7 +270,7 @@ fn shown(location: &str) -> String {
     location.chars().take(LOCATION_SHOWN).collect()
 }
 
-fn parse_base(url: &str) -> Result<(Place, String), &'static str> {
+pub(super) fn parse_base(url: &str) -> Result<(Place, String), &'static str> {
     if url.contains(['#', '?']) {
         return Err("it must not have a query or fragment");
     }
@@ -292,7 +292,7 @@ fn parse_base(url: &str) -> Result<(Place, String), &'static str> {
 }
 
 /// No reply head on a fresh connection.
-fn no_head(place: &Place, error: &hyper::Error) -> FetchError {
+pub(super) fn no_head(place: &Place, error: &hyper::Error) -> FetchError {
     if let Some(problem) = tls_problem(error) {
         return FetchError::Tls { host: place.full(), problem };
     }

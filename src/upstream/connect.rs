@@ -44,8 +44,18 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    /// A fresh connection to `place`.
+    /// A fresh connection to `place` for fetches.
     pub(super) async fn dial(&self, place: &Place) -> Result<Line, FetchError> {
+        let wire = self.wire(place).await?;
+        let (sender, connection) = builder()
+            .handshake(TokioIo::new(wire))
+            .await
+            .map_err(|error| FetchError::Io(error.to_string()))?;
+        Ok(Line::new(place.clone(), sender, connection))
+    }
+
+    /// A fresh connection to `place`, without HTTP on it yet.
+    pub(super) async fn wire(&self, place: &Place) -> Result<Wire, FetchError> {
         let foreign = place.host != self.own.host;
         let addresses = self
             .resolver
@@ -56,16 +66,11 @@ impl Dialer {
             .await
             .and_then(|tcp| self.tune(&tcp).map(|()| tcp))
             .map_err(|error| FetchError::Connect { host: place.full(), problem: error.to_string() })?;
-        let wire = if place.secure {
+        Ok(if place.secure {
             Wire::Tls(Box::new(self.secure(place, foreign, tcp).await?))
         } else {
             Wire::Plain(tcp)
-        };
-        let mut http = hyper::client::conn::http1::Builder::new();
-        http.max_buf_size(READ_BUFFER).max_header_size(limits::UPSTREAM_HEAD_BYTES).max_headers(HEAD_FIELDS);
-        let (sender, connection) =
-            http.handshake(TokioIo::new(wire)).await.map_err(|error| FetchError::Io(error.to_string()))?;
-        Ok(Line::new(place.clone(), sender, connection))
+        })
     }
 
     fn tune(&self, tcp: &TcpStream) -> io::Result<()> {
@@ -93,6 +98,13 @@ impl Dialer {
             Err(_) => Err(failed(TlsProblem::Timeout)),
         }
     }
+}
+
+/// What is asked of hyper.
+pub(super) fn builder() -> hyper::client::conn::http1::Builder {
+    let mut http = hyper::client::conn::http1::Builder::new();
+    http.max_buf_size(READ_BUFFER).max_header_size(limits::UPSTREAM_HEAD_BYTES).max_headers(HEAD_FIELDS);
+    http
 }
 
 /// Connects to the addresses in order, each begun a quarter of a second after the one before or at once when that

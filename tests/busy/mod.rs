@@ -12,6 +12,7 @@ pub(crate) fn busy() -> Metrics {
     upstream.lied("garbled");
     metrics.catalogues("a").refused("moving");
     metrics.certificate_expires("https", waypost::base::clock::Timestamp(1));
+    metrics.agents.agents("connected", "stream").set(1);
     for reasons in [
         &metrics.cache_evictions,
         &metrics.cache_integrity_failures,
@@ -20,6 +21,8 @@ pub(crate) fn busy() -> Metrics {
         &metrics.blocks_healed,
         &metrics.connections_rejected,
         &metrics.requests_refused,
+        &metrics.agents.checkins,
+        &metrics.agents.disconnects,
     ] {
         reasons.of("reason").inc();
     }

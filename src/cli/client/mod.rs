@@ -74,6 +74,11 @@ impl Client {
         self.ask(Method::POST, path, Some(body)).await
     }
 
+    /// Has something ended.
+    pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.ask(Method::DELETE, path, None).await
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,

@@ -25,7 +25,7 @@ pub(super) const LONG: Duration = Duration::from_secs(20);
 /// What the service says at a path: `/bytes/N` in one frame, `/zeros/N` the
 /// same without a pattern, `/frames/N` in frames of 100, `/gate` 5 bytes now and 5
 /// when the gate opens, `/broken` 5 bytes of 10 and an error, `/broken-open` the same without a length, `/peer` who
-/// asks, `/hang` nothing.
+/// asks, `/names` by which certificate, `/upgrade` an echo, `/hang` nothing.
 #[derive(Default)]
 pub(super) struct Script {
     pub(super) gate: Notify,
@@ -113,10 +113,12 @@ impl Service for Script {
             "/broken" => Told::Broken { parts: 0, sized: true },
             "/broken-open" => Told::Broken { parts: 0, sized: false },
             "/hang" => std::future::pending().await,
+            "/upgrade" => return upgrade(),
             "/peer" => {
                 let Peer { address, secure, sni, listener, .. } = &**peer;
                 Told::Text(Some(format!("{} {secure} {sni:?} {listener}", address.ip()).into()))
             }
+            "/names" => Told::Text(Some(format!("{:?}", peer.names).into())),
             _ if path.starts_with("/zeros/") => Told::Text(Some(vec![0; number()].into())),
             _ if path.starts_with("/frames/") => Told::Frames { left: number(), frame: 100 },
             _ if path.starts_with("/bytes/") => Told::Frames { left: number(), frame: usize::MAX },
@@ -128,6 +130,29 @@ impl Service for Script {
         };
         Response::new(told)
     }
+}
+
+/// An echo in capital letters behind a 101, until the client ends or the server wants to.
+fn upgrade() -> Response<Told> {
+    let mut response = Response::new(Told::Text(None));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let fields = response.headers_mut();
+    fields.insert("connection", "upgrade".parse().unwrap());
+    fields.insert("upgrade", "echo".parse().unwrap());
+    response.extensions_mut().insert(OnUpgrade::new(|mut stream: Upgraded| async move {
+        let leave = stream.leave();
+        let mut bytes = [0; 64];
+        loop {
+            tokio::select! {
+                read = stream.read(&mut bytes) => match read {
+                    Ok(count @ 1..) => send(&mut stream, &bytes[..count].to_ascii_uppercase()).await,
+                    _ => return,
+                },
+                () = leave.asked() => return send(&mut stream, b"bye").await,
+            }
+        }
+    }));
+    response
 }
 
 /// A running server with one plain and one TLS listener.

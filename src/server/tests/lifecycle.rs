@@ -103,7 +103,7 @@ async fn another_certificate_serves_from_the_next_handshake_on() {
     let site = Site::open(patient());
     let mut old = site.dial_secure(b"http/1.1").await;
     let (cert, key) = certificate();
-    site.tls.replace(cert.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+    site.tls.replace(cert.pem().as_bytes(), key.serialize_pem().as_bytes(), None).unwrap();
     let tcp = TcpStream::connect(site.secure).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     let mut new = trusting(cert.der(), &[b"http/1.1"]).connect(name, tcp).await.unwrap();

@@ -17,6 +17,18 @@ use crate::repository::rules::Rule;
 #[derive(Debug)]
 pub struct Epo;
 
+/// Its name in the configuration.
+pub const NAME: &str = "epo";
+
+/// The catalogue files that a folder may have.
+pub const CATALOGUES: &[&str] = &["Replica.log", "avvdat.ini", "gdeltaavv.ini"];
+
+/// The DAT version that the catalogue file `path` of `folder` says, if it is the pointer that does.
+pub fn dat_version(path: &str, folder: &str, body: &[u8]) -> Option<u64> {
+    let file = path.strip_prefix(folder)?;
+    if file.eq_ignore_ascii_case("avvdat.ini") { pointers::dat_version(body) } else { None }
+}
+
 /// The root, at the base of the repository.
 const ROOT: &str = "SiteStat.xml";
 
@@ -42,7 +54,7 @@ const BESIDE_ROOT: [&str; 5] = ["Replica.log", "catalog.z", "avvdat.ini", "gdelt
 fn kind_of(file: &str) -> Kind {
     let is = |name: &&str| file.eq_ignore_ascii_case(name);
     let extension = file.rsplit_once('.').map_or("", |(_, extension)| extension);
-    if ["Replica.log", "avvdat.ini", "gdeltaavv.ini"].iter().any(is) {
+    if CATALOGUES.iter().any(is) {
         Kind::Catalogue
     } else if ["catalog.z", "oem.ini"].iter().any(is) {
         Kind::Companion
@@ -55,7 +67,7 @@ fn kind_of(file: &str) -> Kind {
 
 impl Preset for Epo {
     fn name(&self) -> &'static str {
-        "epo"
+        NAME
     }
 
     /// Only a name with a version in it promises anything: `FramePkg.exe` and `extra.dat` are replaced under theirs,

@@ -37,6 +37,24 @@ pub(super) fn read_full(
     added.map_err(|reason| CatalogueError::at(line, reason))
 }
 
+/// `DATVersion` of `[AVV-ZIP]`; `None`: it has none, or says two.
+pub(super) fn dat_version(body: &[u8]) -> Option<u64> {
+    let mut ours = false;
+    let mut version = None;
+    let read = each_pair(body, |_, section, key, value| {
+        if let Some(section) = section {
+            ours = section.eq_ignore_ascii_case("AVV-ZIP");
+        } else if ours && key.eq_ignore_ascii_case("DATVersion") {
+            let number = text::number(value);
+            if version.replace(number).is_some_and(|before| before != number) {
+                return Err("the DAT version is given twice".to_owned());
+            }
+        }
+        Ok(())
+    });
+    read.ok().and(version).flatten()
+}
+
 fn say(expectation: &mut Expectation, more: Expectation) -> Result<(), String> {
     if expectation.contradicts(&more) {
         return Err("size or MD5 is given twice".to_owned());
@@ -107,6 +125,14 @@ mod tests {
         let md5 = Expectation::digest(Algorithm::Md5, "900150983cd24fb0d6963f7d28e17f72").unwrap();
         assert_eq!(listed.expectation, md5.of_length(1234));
         assert!(parse(read_full, "[AVV-ZIP]\nDATVersion=1\n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_version_is_the_one_of_the_zip() {
+        assert_eq!(dat_version(AVVDAT.as_bytes()), Some(11_230));
+        assert_eq!(dat_version(b"[AVV-TAR]\nDATVersion=1\n"), None);
+        assert_eq!(dat_version(b"[AVV-ZIP]\nDATVersion=1\nDATVersion=2\n"), None);
+        assert_eq!(dat_version(b"[AVV-ZIP]\nDATVersion=x\n"), None);
     }
 
     #[test]

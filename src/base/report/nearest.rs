@@ -2,7 +2,7 @@
 
 /// The nearest of `known` to `word`, if it is near enough to be worth saying: at most a third of its letters
 /// wrong, and two for short words.
-pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     // Beyond any key's length; keeps the square of it small whatever a file holds.
     const LONGEST: usize = 64;
     if word.len() > LONGEST {

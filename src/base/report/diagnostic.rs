@@ -72,7 +72,7 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// An error at `span`.
-    pub(super) fn error(code: Code, span: Range<usize>, message: impl Into<String>) -> Self {
+    pub(crate) fn error(code: Code, span: Range<usize>, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
             code,
@@ -84,20 +84,20 @@ impl Diagnostic {
     }
 
     /// A warning at `span`.
-    pub(super) fn warning(code: Code, span: Range<usize>, message: impl Into<String>) -> Self {
+    pub(crate) fn warning(code: Code, span: Range<usize>, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, span, message) }
     }
 
     /// The same with advice.
     #[must_use]
-    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
     /// The same with another place.
     #[must_use]
-    pub(super) fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+    pub(crate) fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
         self.related = Some(Related { span, label: label.into() });
         self
     }
@@ -123,7 +123,7 @@ pub struct Diagnostics {
 impl Diagnostics {
     /// Findings about `text`, which people know as `file`; sorts them by place. What stands in `secrets` is
     /// replaced by stars of the same length, so that places stay what they are.
-    pub(super) fn new(file: &str, text: &str, mut list: Vec<Diagnostic>, secrets: &[Range<usize>]) -> Self {
+    pub(crate) fn new(file: &str, text: &str, mut list: Vec<Diagnostic>, secrets: &[Range<usize>]) -> Self {
         list.sort_by_key(|found| {
             (found.span.as_ref().map_or(0, |span| span.start), found.severity, found.message.clone())
         });

@@ -15,19 +15,19 @@ use super::nearest::nearest;
 
 /// A value and the bytes of the file where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct At<T> {
-    pub(super) value: T,
-    pub(super) span: Range<usize>,
+pub(crate) struct At<T> {
+    pub(crate) value: T,
+    pub(crate) span: Range<usize>,
 }
 
 impl<T> At<T> {
-    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
         At { value: change(self.value), span: self.span }
     }
 }
 
 /// What a walk collects.
-pub(super) struct Context<'a> {
+pub(crate) struct Context<'a> {
     base: &'a Path,
     found: RefCell<Vec<Diagnostic>>,
     secrets: RefCell<Vec<Range<usize>>>,
@@ -35,40 +35,40 @@ pub(super) struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// For a file whose relative paths start at `base`.
-    pub(super) const fn new(base: &'a Path) -> Self {
+    pub(crate) const fn new(base: &'a Path) -> Self {
         Self { base, found: RefCell::new(Vec::new()), secrets: RefCell::new(Vec::new()) }
     }
 
-    pub(super) fn report(&self, found: Diagnostic) {
+    pub(crate) fn report(&self, found: Diagnostic) {
         self.found.borrow_mut().push(found);
     }
 
     /// These bytes of the file are not to be shown.
-    pub(super) fn hide(&self, span: Range<usize>) {
+    pub(crate) fn hide(&self, span: Range<usize>) {
         self.secrets.borrow_mut().push(span);
     }
 
-    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+    pub(crate) fn resolve(&self, path: &str) -> PathBuf {
         self.base.join(path)
     }
 
     /// All findings and what must not be shown.
-    pub(super) fn into_found(self) -> (Vec<Diagnostic>, Vec<Range<usize>>) {
+    pub(crate) fn into_found(self) -> (Vec<Diagnostic>, Vec<Range<usize>>) {
         (self.found.into_inner(), self.secrets.into_inner())
     }
 }
 
 /// The keys of a section: those that exist, and those that a later release will have.
-pub(super) struct Keys {
-    pub(super) known: &'static [&'static str],
-    pub(super) later: &'static [&'static str],
+pub(crate) struct Keys {
+    pub(crate) known: &'static [&'static str],
+    pub(crate) later: &'static [&'static str],
 }
 
 /// After this many syntax errors the file is something else, a log or a script, and more of them say nothing.
 const SYNTAX_ERRORS: usize = 20;
 
 /// Parses `text`; syntax errors are noted, the first ones, and give nothing.
-pub(super) fn parse<'t>(text: &'t str, cx: &Context<'_>) -> Option<DeTable<'t>> {
+pub(crate) fn parse<'t>(text: &'t str, cx: &Context<'_>) -> Option<DeTable<'t>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Some(table.into_inner());
@@ -85,18 +85,18 @@ pub(super) fn parse<'t>(text: &'t str, cx: &Context<'_>) -> Option<DeTable<'t>> 
 }
 
 /// One table of the file, or the place where it would be.
-pub(super) struct Section<'a> {
-    pub(super) cx: &'a Context<'a>,
+pub(crate) struct Section<'a> {
+    pub(crate) cx: &'a Context<'a>,
     /// As people write it: `[server]`, `[[repository]]`.
-    pub(super) title: String,
+    pub(crate) title: String,
     /// Its header, or the whole of an inline table.
-    pub(super) span: Range<usize>,
+    pub(crate) span: Range<usize>,
     table: Option<&'a DeTable<'a>>,
 }
 
 impl<'a> Section<'a> {
     /// The file itself.
-    pub(super) fn root(table: &'a DeTable<'a>, keys: &Keys, cx: &'a Context<'a>) -> Self {
+    pub(crate) fn root(table: &'a DeTable<'a>, keys: &Keys, cx: &'a Context<'a>) -> Self {
         Self::open(table, "the file".to_owned(), 0..0, keys, cx)
     }
 
@@ -139,33 +139,33 @@ impl<'a> Section<'a> {
     }
 
     /// Whether `key` is there, right or wrong.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.get(key).is_some()
     }
 
     /// Whether `key` is a list without elements.
-    pub(super) fn is_empty_list(&self, key: &str) -> bool {
+    pub(crate) fn is_empty_list(&self, key: &str) -> bool {
         self.get(key).is_some_and(|value| value.get_ref().as_array().is_some_and(|list| list.is_empty()))
     }
 
     /// Where the name of `key` stands.
-    pub(super) fn key_span(&self, key: &str) -> Option<Range<usize>> {
+    pub(crate) fn key_span(&self, key: &str) -> Option<Range<usize>> {
         self.table?.get_key_value(key).map(|(name, _)| name.span())
     }
 
     /// Notes that `key` has to be there.
-    pub(super) fn missing(&self, key: &str, help: impl Into<String>) {
+    pub(crate) fn missing(&self, key: &str, help: impl Into<String>) {
         let message = format!("`{key}` is missing in {}", self.title);
         self.cx.report(Diagnostic::error(Code::Missing, self.span.clone(), message).help(help));
     }
 
     /// A string.
-    pub(super) fn text(&self, key: &str) -> Option<At<&'a str>> {
+    pub(crate) fn text(&self, key: &str) -> Option<At<&'a str>> {
         self.text_of(self.get(key)?, "a string", None)
     }
 
     /// A string or a list of strings. What is not a string in a list is noted and left out.
-    pub(super) fn texts(&self, key: &str) -> Vec<At<&'a str>> {
+    pub(crate) fn texts(&self, key: &str) -> Vec<At<&'a str>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         if let DeValue::Array(list) = value.get_ref() {
             return list.iter().filter_map(|item| self.text_of(item, "a string", None)).collect();
@@ -174,7 +174,7 @@ impl<'a> Section<'a> {
     }
 
     /// A string that `parse` understands; `example` is one that it does.
-    pub(super) fn quantity<T, E: std::fmt::Display>(
+    pub(crate) fn quantity<T, E: std::fmt::Display>(
         &self,
         key: &str,
         example: &str,
@@ -196,7 +196,7 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number, not negative.
-    pub(super) fn number(&self, key: &str) -> Option<At<u64>> {
+    pub(crate) fn number(&self, key: &str) -> Option<At<u64>> {
         let value = self.get(key)?;
         let DeValue::Integer(number) = value.get_ref() else {
             self.wrong_type(value, "a whole number", None);
@@ -211,7 +211,7 @@ impl<'a> Section<'a> {
     }
 
     /// `true` or `false`.
-    pub(super) fn flag(&self, key: &str) -> Option<At<bool>> {
+    pub(crate) fn flag(&self, key: &str) -> Option<At<bool>> {
         let value = self.get(key)?;
         let DeValue::Boolean(flag) = value.get_ref() else {
             self.wrong_type(value, "true or false", None);
@@ -221,7 +221,7 @@ impl<'a> Section<'a> {
     }
 
     /// One of a few words.
-    pub(super) fn word<T: Copy>(&self, key: &str, words: &[(&'static str, T)]) -> Option<At<T>> {
+    pub(crate) fn word<T: Copy>(&self, key: &str, words: &[(&'static str, T)]) -> Option<At<T>> {
         let text = self.text(key)?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.value) {
             return Some(At { value: *value, span: text.span });
@@ -240,7 +240,7 @@ impl<'a> Section<'a> {
     }
 
     /// A path, absolute or relative to the file.
-    pub(super) fn path(&self, key: &str) -> Option<At<PathBuf>> {
+    pub(crate) fn path(&self, key: &str) -> Option<At<PathBuf>> {
         let text = self.text(key)?;
         if text.value.is_empty() || text.value.contains('\0') {
             let message = format!("`{key}` is not a path");
@@ -251,7 +251,7 @@ impl<'a> Section<'a> {
     }
 
     /// A table, `[title]` or inline. When it is absent or no table, a section without keys.
-    pub(super) fn section(&self, key: &str, title: &str, keys: &Keys) -> Section<'a> {
+    pub(crate) fn section(&self, key: &str, title: &str, keys: &Keys) -> Section<'a> {
         let title = title.to_owned();
         let Some(value) = self.get(key) else {
             return Section::absent(title, self.span.clone(), self.cx);
@@ -264,7 +264,7 @@ impl<'a> Section<'a> {
     }
 
     /// A list of tables, `[[title]]` or inline.
-    pub(super) fn sections(&self, key: &str, title: &str, keys: &Keys) -> Vec<Section<'a>> {
+    pub(crate) fn sections(&self, key: &str, title: &str, keys: &Keys) -> Vec<Section<'a>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let DeValue::Array(list) = value.get_ref() else {
             let help = format!("each begins with {title}, in double brackets");
@@ -284,7 +284,7 @@ impl<'a> Section<'a> {
     }
 
     /// A string, a table, or a list of both: each as one or the other.
-    pub(super) fn texts_or_tables(&self, key: &str, title: &str, keys: &Keys) -> Vec<TextOrTable<'a>> {
+    pub(crate) fn texts_or_tables(&self, key: &str, title: &str, keys: &Keys) -> Vec<TextOrTable<'a>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let items: Vec<_> = match value.get_ref() {
             DeValue::Array(list) => list.iter().collect(),
@@ -294,7 +294,7 @@ impl<'a> Section<'a> {
     }
 
     /// A string or a table.
-    pub(super) fn text_or_table(&self, key: &str, title: &str, keys: &Keys) -> Option<TextOrTable<'a>> {
+    pub(crate) fn text_or_table(&self, key: &str, title: &str, keys: &Keys) -> Option<TextOrTable<'a>> {
         self.either(self.get(key)?, title, keys)
     }
 
@@ -336,13 +336,13 @@ impl<'a> Section<'a> {
 }
 
 /// What [`Section::texts_or_tables`] finds.
-pub(super) enum TextOrTable<'a> {
+pub(crate) enum TextOrTable<'a> {
     Text(At<&'a str>),
     Table(Section<'a>),
 }
 
 /// The line of every key of a file, by its place: `server.listen`, `repository.0.rule.1.match`.
-pub(super) fn lines(text: &str) -> std::collections::BTreeMap<String, usize> {
+pub(crate) fn lines(text: &str) -> std::collections::BTreeMap<String, usize> {
     let mut lines = std::collections::BTreeMap::new();
     let (table, _) = DeTable::parse_recoverable(text);
     note_lines(text, table.get_ref(), "", &mut lines);

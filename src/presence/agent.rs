@@ -1,0 +1,135 @@
+//! One agent as it is known here: what it said, where it stands, and when that changes by itself. Pure.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::AgentId;
+use super::boots::Boots;
+use super::state::{Cause, Rules, Standing, State};
+use crate::base::clock::Timestamp;
+use crate::protocol::agent_api::{CheckIn, Contact};
+
+/// An agent's stream or tunnel. The number tells it from the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) number: u64,
+    pub(super) contact: Contact,
+    pub(super) opened: Timestamp,
+    /// When it was pinged without an answer so far.
+    pub(super) pinged: Option<Timestamp>,
+}
+
+/// One agent. What is on disk and goes to the authority is this, without its link.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its id.
+    pub id: AgentId,
+    /// The node below this one that it talks to; nothing if it talks to this one.
+    pub handler: Option<String>,
+    /// Where it stands.
+    pub standing: Standing,
+    /// The last sign of life.
+    pub heard: Timestamp,
+    /// The last check-in; 0 before the first.
+    pub checked_in: Timestamp,
+    /// Check-ins that were acknowledged, ever.
+    pub check_ins: u64,
+    /// How it stays in contact.
+    pub contact: Contact,
+    /// The time between its check-ins.
+    pub interval: Duration,
+    /// What it said last.
+    pub told: Box<CheckIn>,
+    /// Whether another machine uses the same identity.
+    pub cloned: bool,
+    pub(super) boots: Boots,
+    #[serde(skip)]
+    pub(super) link: Option<Link>,
+}
+
+/// What the passing of time does to an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Its stream is pinged.
+    Ping,
+    /// Its stream or tunnel is taken for ended.
+    End(Cause),
+    /// It stands somewhere else.
+    Become(State, Cause),
+}
+
+impl Agent {
+    pub(super) fn new(id: AgentId, now: Timestamp, rules: &Rules) -> Self {
+        Self {
+            id,
+            handler: None,
+            standing: Standing { state: State::Reporting, cause: Cause::CheckedIn, since: now },
+            heard: now,
+            checked_in: Timestamp(0),
+            check_ins: 0,
+            contact: Contact::Checkin,
+            interval: rules.interval,
+            told: Box::default(),
+            cloned: false,
+            boots: Boots::default(),
+            link: None,
+        }
+    }
+
+    /// Puts it somewhere; `since` stays where the state does.
+    pub(super) fn stand(&mut self, state: State, cause: Cause, now: Timestamp) {
+        if self.standing.state != state {
+            self.standing = Standing { state, cause, since: now };
+        }
+    }
+
+    /// What happens next if nothing else does, and when. Nothing for who is gone, and for who stands elsewhere: the
+    /// other node turns its hands.
+    pub(super) fn next(&self, rules: &Rules) -> Option<(Timestamp, Turn)> {
+        if self.handler.is_some() {
+            return None;
+        }
+        let overdue = |intervals: u32| self.checked_in.after(self.interval.saturating_mul(intervals));
+        match self.standing.state {
+            State::Connected | State::Stalled => {
+                let link = self.link?;
+                let end = end_of(&link, self.heard, rules);
+                if self.standing.state == State::Stalled {
+                    return Some(end);
+                }
+                let patience = self.interval.saturating_mul(rules.stalled_after);
+                let stall = link.opened.max(self.checked_in).after(patience);
+                let stalled = (stall, Turn::Become(State::Stalled, Cause::Overdue));
+                Some(if stall < end.0 { stalled } else { end })
+            }
+            State::Reporting => Some((overdue(rules.late_after), Turn::Become(State::Late, Cause::Overdue))),
+            State::Late => Some((overdue(rules.offline_after), Turn::Become(State::Offline, Cause::Overdue))),
+            State::Grey => {
+                let until = self.standing.since.after(rules.keep_offline);
+                Some((until, Turn::Become(State::Offline, self.standing.cause)))
+            }
+            State::Passive => {
+                let until = self.heard.after(self.interval.saturating_mul(rules.offline_after));
+                Some((until, Turn::Become(State::Offline, Cause::Overdue)))
+            }
+            State::Offline | State::Shutdown | State::Moved => None,
+        }
+    }
+}
+
+/// When a link is pinged or given up.
+fn end_of(link: &Link, heard: Timestamp, rules: &Rules) -> (Timestamp, Turn) {
+    match (link.contact, link.pinged) {
+        (Contact::Stream, None) => (heard.after(rules.ping_after), Turn::Ping),
+        (Contact::Stream, Some(pinged)) => (pinged.after(rules.ping_timeout), Turn::End(Cause::PingTimeout)),
+        _ => (heard.after(rules.session_timeout), Turn::End(Cause::SessionTimeout)),
+    }
+}
+
+impl Agent {
+    /// Where it stands having just checked in.
+    pub(super) const fn alive(&self) -> State {
+        if self.link.is_some() { State::Connected } else { State::Reporting }
+    }
+}

@@ -1,0 +1,517 @@
+//! What has to survive this process: agents, wake-ups, what the node above has not heard yet. In redb.
+//!
+//! One thread does all of it. Whatever waits when it begins a commit goes into that commit, so a thousand check-ins a
+//! second share a few dozen syncs. The spool towards the node above has no rows of its own: it is the order in which
+//! agents have changed since they were last acknowledged, so it is never longer than the table of agents, and an
+//! agent that changes twice while the WAN is down is told once, as it is then, with the count of its check-ins.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use redb::{
+    Builder, Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    TableDefinition, WriteTransaction,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::AgentId;
+use super::agent::Agent;
+
+/// id → agent as JSON, behind its version
+const AGENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("agents");
+/// number → id: who has changed, in this order
+const CHANGED: TableDefinition<'_, u64, &str> = TableDefinition::new("changed");
+/// id → its number in `changed`
+const PLACES: TableDefinition<'_, &str, u64> = TableDefinition::new("places");
+/// number → wake-up as JSON
+const WAKES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("wakes");
+/// node below → (its spool, the last number taken from it)
+const NODES: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("nodes");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// The layout of these tables.
+const SCHEMA: u64 = 1;
+/// The version of a row's JSON.
+const ROW: u8 = 1;
+const FILE: &str = "agents.redb";
+/// Bytes of pages kept in memory: all agents are in memory anyway.
+const PAGE_CACHE: usize = 8 << 20;
+/// Changes that may wait for the disk. A check-in beyond it is told to come again.
+const WAITING: usize = 8_192;
+/// Bytes of agents after which a report is full.
+const REPORT_BYTES: usize = 1 << 20;
+/// Changes in one commit.
+const BATCH: usize = 2_048;
+
+/// A change.
+#[derive(Debug)]
+pub(super) enum Row {
+    /// An agent as it is now.
+    Agent(Box<Agent>),
+    /// It is forgotten.
+    Forget(AgentId),
+    /// A wake-up as it is now.
+    Wake(u64, Vec<u8>),
+    /// It is over, and told.
+    WakeOver(u64),
+    /// Everything up to this number has been acknowledged above.
+    Told(u64),
+    /// A node below has been heard: its spool, and the number.
+    Heard(String, u64, u64),
+}
+
+/// What the ledger could not do.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LedgerError {
+    /// More waits for the disk than may.
+    #[error("too much waits for the disk")]
+    Busy,
+    /// The disk refused, or the thread is gone.
+    #[error("the agents' state could not be written: {0}")]
+    Failed(String),
+}
+
+/// Why it does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory or the file.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// A later release wrote it.
+    #[error("{} was written by a later release (format {found})", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+    },
+    /// What the database says of it.
+    #[error("{}: {why}", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// Its words.
+        why: String,
+    },
+}
+
+/// What is not acknowledged above yet.
+#[derive(Debug, Default)]
+pub(super) struct Spooled {
+    /// The spool: another one after the file was lost.
+    pub(super) spool: u64,
+    /// The number of the last one here.
+    pub(super) last: u64,
+    /// All that wait, these included.
+    pub(super) waiting: u64,
+    pub(super) agents: Vec<Agent>,
+}
+
+/// What was there at the start.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) agents: Vec<Agent>,
+    pub(super) wakes: Vec<Vec<u8>>,
+    pub(super) nodes: Vec<(String, (u64, u64))>,
+}
+
+enum Job {
+    Write(Vec<Row>, Option<oneshot::Sender<Result<(), String>>>),
+    Spooled(usize, oneshot::Sender<Result<Spooled, String>>),
+}
+
+/// The thread, and the way to it. Dropping it waits for what was given to it.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    /// None once it is closed.
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Ledger {
+    /// Opens the file in `dir`, or makes it. A damaged one is set aside: agents check in again.
+    pub(super) fn open(dir: &Path) -> Result<(Self, Found), OpenError> {
+        std::fs::create_dir_all(dir).map_err(|error| OpenError::Io { path: dir.to_path_buf(), error })?;
+        let path = dir.join(FILE);
+        let (db, found) = match open(&path) {
+            Err(OpenError::Database { why, .. }) => {
+                tracing::error!(%why, file = %path.display(), "the agents' state is damaged: set aside");
+                let aside = path.with_extension("damaged");
+                std::fs::rename(&path, &aside).map_err(|error| OpenError::Io { path: aside, error })?;
+                open(&path)?
+            }
+            other => other?,
+        };
+        let (jobs, queue) = mpsc::channel(WAITING);
+        let start = std::thread::Builder::new().name("agents".into());
+        let thread = start
+            .spawn(move || Writer { path, db: Some(db) }.run(queue))
+            .map_err(|error| OpenError::Io { path: dir.to_path_buf(), error })?;
+        Ok((Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) }, found))
+    }
+
+    /// Has rows written; they are durable when what is returned says so. Rows are written in the order of these
+    /// calls.
+    pub(super) fn write(&self, rows: Vec<Row>) -> Result<Durable, LedgerError> {
+        let (done, wait) = oneshot::channel();
+        self.send(Job::Write(rows, Some(done)))?;
+        Ok(Durable(wait))
+    }
+
+    /// Writes rows some time soon; false where too much waits already.
+    pub(super) fn post(&self, rows: Vec<Row>) -> bool {
+        rows.is_empty() || self.send(Job::Write(rows, None)).is_ok()
+    }
+
+    /// Up to `most` agents that have changed, the longest ago first.
+    pub(super) async fn spooled(&self, most: usize) -> Result<Spooled, LedgerError> {
+        let (done, wait) = oneshot::channel();
+        self.send(Job::Spooled(most, done))?;
+        answer(wait).await
+    }
+
+    /// Waits until all that was given to it is written, and lets go of the file. Blocks.
+    pub(super) fn close(&self) {
+        self.jobs.lock().take();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+
+    fn send(&self, job: Job) -> Result<(), LedgerError> {
+        let jobs = self.jobs.lock();
+        let Some(jobs) = &*jobs else { return Err(LedgerError::Failed("it is closed".to_owned())) };
+        jobs.try_send(job).map_err(|_| LedgerError::Busy)
+    }
+}
+
+/// Rows on their way to the disk.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Durable(oneshot::Receiver<Result<(), String>>);
+
+impl Durable {
+    /// Returns when they are there.
+    pub(super) async fn wait(self) -> Result<(), LedgerError> {
+        answer(self.0).await
+    }
+}
+
+async fn answer<T>(wait: oneshot::Receiver<Result<T, String>>) -> Result<T, LedgerError> {
+    wait.await.unwrap_or_else(|_| Err("its thread has ended".to_owned())).map_err(LedgerError::Failed)
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+struct Writer {
+    path: PathBuf,
+    /// Not there after an error: redb refuses everything then, and the next job opens the file again.
+    db: Option<Database>,
+}
+
+impl Writer {
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        let mut waiting = Vec::new();
+        while queue.blocking_recv_many(&mut waiting, BATCH) > 0 {
+            let mut writes = Vec::new();
+            for job in waiting.drain(..) {
+                match job {
+                    Job::Write(rows, done) => writes.push((rows, done)),
+                    Job::Spooled(most, done) => {
+                        let _ = done.send(self.with(|db| spooled(db, most)));
+                    }
+                }
+            }
+            if writes.is_empty() {
+                continue;
+            }
+            let result = self.with(|db| commit(db, &writes));
+            if let Err(why) = &result {
+                tracing::error!(%why, "the agents' state cannot be written");
+            }
+            for (_, done) in writes {
+                let _ = done.map(|done| done.send(result.clone()));
+            }
+        }
+    }
+
+    fn with<T>(&mut self, job: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, String> {
+        if self.db.is_none() {
+            self.db = Some(open(&self.path).map_err(|error| error.to_string())?.0);
+        }
+        let Some(db) = &self.db else { return Err("the file is not open".to_owned()) };
+        let done = catch_unwind(AssertUnwindSafe(|| job(db)))
+            .unwrap_or_else(|_| Err(redb::Error::Corrupted("an invariant of its file is broken".into())));
+        done.map_err(|error| {
+            let db = self.db.take();
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+            error.to_string()
+        })
+    }
+}
+
+fn open(path: &Path) -> Result<(Database, Found), OpenError> {
+    let wrong = |error: redb::Error| match error {
+        redb::Error::Io(error) if error.kind() != io::ErrorKind::InvalidData => {
+            OpenError::Io { path: path.to_path_buf(), error }
+        }
+        other => OpenError::Database { path: path.to_path_buf(), why: other.to_string() },
+    };
+    let opened = catch_unwind(AssertUnwindSafe(|| -> Result<_, redb::Error> {
+        let db = Builder::new().set_cache_size(PAGE_CACHE).create(path)?;
+        let schema = prepare(&db)?;
+        let found = read_all(&db)?;
+        Ok((db, schema, found))
+    }));
+    let opened =
+        opened.unwrap_or_else(|_| Err(redb::Error::Corrupted("an invariant of its file is broken".into())));
+    match opened.map_err(wrong)? {
+        (db, SCHEMA, found) => Ok((db, found)),
+        (_, found, _) => Err(OpenError::Newer { path: path.to_path_buf(), found }),
+    }
+}
+
+/// Makes the tables of a new file; says which layout an old one has.
+fn prepare(db: &Database) -> Result<u64, redb::Error> {
+    let mut txn = db.begin_write()?;
+    txn.set_quick_repair(true);
+    let schema = {
+        let mut meta = txn.open_table(META)?;
+        let schema = meta.get("schema")?.map(|row| row.value());
+        if schema.is_none() {
+            meta.insert("schema", SCHEMA)?;
+            meta.insert("spool", drawn())?;
+        }
+        txn.open_table(AGENTS)?;
+        txn.open_table(CHANGED)?;
+        txn.open_table(PLACES)?;
+        txn.open_table(WAKES)?;
+        txn.open_table(NODES)?;
+        schema.unwrap_or(SCHEMA)
+    };
+    txn.commit()?;
+    Ok(schema)
+}
+
+/// A number that no other spool has.
+fn drawn() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness the time of the file's making has to do.
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes = crate::base::clock::Clock::system().now().0.to_le_bytes();
+    }
+    u64::from_le_bytes(bytes) >> 1
+}
+
+fn read_all(db: &Database) -> Result<Found, redb::Error> {
+    let txn = db.begin_read()?;
+    let mut found = Found::default();
+    for row in txn.open_table(AGENTS)?.iter()? {
+        let (id, row) = row?;
+        match parse(row.value()) {
+            Some(agent) => found.agents.push(agent),
+            None => tracing::warn!(agent = id.value(), "not readable: it will check in again"),
+        }
+    }
+    for row in txn.open_table(WAKES)?.iter()? {
+        found.wakes.push(row?.1.value().to_vec());
+    }
+    for row in txn.open_table(NODES)?.iter()? {
+        let (node, row) = row?;
+        found.nodes.push((node.value().to_owned(), row.value()));
+    }
+    Ok(found)
+}
+
+fn render(agent: &Agent) -> Vec<u8> {
+    let mut row = vec![ROW];
+    // Writing to memory what has string keys only cannot fail.
+    let _ = serde_json::to_writer(&mut row, agent);
+    row
+}
+
+fn parse(row: &[u8]) -> Option<Agent> {
+    let (version, json) = row.split_first()?;
+    (*version == ROW).then(|| serde_json::from_slice(json).ok())?
+}
+
+type Written = (Vec<Row>, Option<oneshot::Sender<Result<(), String>>>);
+
+fn commit(db: &Database, writes: &[Written]) -> Result<(), redb::Error> {
+    let mut txn = db.begin_write()?;
+    // A crash must not cost a walk through the whole file at the next start.
+    txn.set_quick_repair(true);
+    for row in writes.iter().flat_map(|(rows, _)| rows) {
+        apply(&txn, row)?;
+    }
+    txn.commit()?;
+    Ok(())
+}
+
+fn apply(txn: &WriteTransaction, row: &Row) -> Result<(), redb::Error> {
+    match row {
+        Row::Agent(agent) => {
+            let id = agent.id.as_str();
+            txn.open_table(AGENTS)?.insert(id, render(agent).as_slice())?;
+            let number = {
+                let mut meta = txn.open_table(META)?;
+                let number = meta.get("number")?.map_or(0, |row| row.value()) + 1;
+                meta.insert("number", number)?;
+                number
+            };
+            let before = txn.open_table(PLACES)?.insert(id, number)?.map(|row| row.value());
+            let mut changed = txn.open_table(CHANGED)?;
+            if let Some(before) = before {
+                changed.remove(before)?;
+            }
+            changed.insert(number, id)?;
+        }
+        Row::Forget(id) => {
+            txn.open_table(AGENTS)?.remove(id.as_str())?;
+            let place = txn.open_table(PLACES)?.remove(id.as_str())?.map(|row| row.value());
+            if let Some(place) = place {
+                txn.open_table(CHANGED)?.remove(place)?;
+            }
+        }
+        Row::Wake(number, json) => drop(txn.open_table(WAKES)?.insert(number, json.as_slice())?),
+        Row::WakeOver(number) => drop(txn.open_table(WAKES)?.remove(number)?),
+        Row::Told(last) => {
+            let mut changed = txn.open_table(CHANGED)?;
+            let mut places = txn.open_table(PLACES)?;
+            let told = changed.extract_from_if(..=*last, |_, _| true)?;
+            for row in told {
+                places.remove(row?.1.value())?;
+            }
+        }
+        Row::Heard(node, spool, number) => {
+            txn.open_table(NODES)?.insert(node.as_str(), (*spool, *number))?;
+        }
+    }
+    Ok(())
+}
+
+fn spooled(db: &Database, most: usize) -> Result<Spooled, redb::Error> {
+    let txn = db.begin_read()?;
+    let spool = txn.open_table(META)?.get("spool")?.map_or(0, |row| row.value());
+    let agents = txn.open_table(AGENTS)?;
+    let mut found = Spooled { spool, ..Spooled::default() };
+    let mut bytes = 0;
+    let changed = txn.open_table(CHANGED)?;
+    found.waiting = changed.len()?;
+    for row in changed.iter()?.take(most) {
+        let (number, id) = row?;
+        found.last = number.value();
+        let Some(row) = agents.get(id.value())? else { continue };
+        found.agents.extend(parse(row.value()));
+        bytes += row.value().len();
+        if bytes > REPORT_BYTES {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Timestamp;
+    use crate::presence::state::Rules;
+
+    fn agent(name: &str, check_ins: u64) -> Row {
+        let id = AgentId::parse(name).unwrap();
+        Row::Agent(Box::new(Agent { check_ins, ..Agent::new(id, Timestamp(5), &Rules::default()) }))
+    }
+
+    fn told(spooled: &Spooled) -> Vec<(&str, u64)> {
+        spooled.agents.iter().map(|agent| (agent.id.as_str(), agent.check_ins)).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, found) = Ledger::open(dir.path()).unwrap();
+        assert!(found.agents.is_empty());
+        ledger
+            .write(vec![agent("a", 1), agent("b", 1), Row::Heard("branch".into(), 7, 9)])
+            .unwrap()
+            .wait()
+            .await
+            .unwrap();
+        ledger.write(vec![agent("a", 2), Row::Wake(4, b"{}".to_vec())]).unwrap().wait().await.unwrap();
+        ledger.write(vec![Row::Forget(AgentId::parse("b").unwrap())]).unwrap().wait().await.unwrap();
+        drop(ledger);
+        let (_, found) = Ledger::open(dir.path()).unwrap();
+        let agents: Vec<_> = found.agents.iter().map(|it| (it.id.as_str(), it.check_ins)).collect();
+        assert_eq!(agents, [("a", 2)]);
+        assert_eq!(found.nodes, [("branch".to_owned(), (7, 9))]);
+        assert_eq!(found.wakes, [b"{}".to_vec()]);
+    }
+
+    #[tokio::test]
+    async fn the_spool_has_each_agent_once_until_it_is_acknowledged_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, _) = Ledger::open(dir.path()).unwrap();
+        ledger
+            .write(vec![agent("a", 1), agent("b", 1), agent("a", 2), agent("c", 1)])
+            .unwrap()
+            .wait()
+            .await
+            .unwrap();
+        let first = ledger.spooled(2).await.unwrap();
+        assert_eq!(told(&first), [("b", 1), ("a", 2)]);
+        ledger.write(vec![agent("a", 3)]).unwrap().wait().await.unwrap();
+        ledger.write(vec![Row::Told(first.last)]).unwrap().wait().await.unwrap();
+        let second = ledger.spooled(9).await.unwrap();
+        assert_eq!(told(&second), [("c", 1), ("a", 3)], "what changed meanwhile is told again");
+        assert_eq!(second.spool, first.spool);
+        ledger.write(vec![Row::Told(second.last)]).unwrap().wait().await.unwrap();
+        assert!(ledger.spooled(9).await.unwrap().agents.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_set_aside_and_a_later_one_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE), b"no database at all, but long enough to be taken for one")
+            .unwrap();
+        let (ledger, found) = Ledger::open(dir.path()).unwrap();
+        assert!(found.agents.is_empty());
+        ledger.write(vec![agent("a", 1)]).unwrap().wait().await.unwrap();
+        drop(ledger);
+        assert!(dir.path().join("agents.damaged").exists());
+        let db = Database::create(dir.path().join(FILE)).unwrap();
+        let txn = db.begin_write().unwrap();
+        txn.open_table(META).unwrap().insert("schema", 99).unwrap();
+        txn.commit().unwrap();
+        drop(db);
+        assert!(matches!(Ledger::open(dir.path()), Err(OpenError::Newer { found: 99, .. })));
+    }
+
+    #[test]
+    fn rows_of_version_1_read_as_they_were_written() {
+        let golden = concat!(
+            r#"{"id":"pc-1","handler":"branch","standing":{"state":"connected","cause":"opened","since":5},"#,
+            r#""heard":6,"checked_in":7,"check_ins":8,"contact":"stream","interval":{"secs":3600,"nanos":0},"#,
+            r#""told":{"sequence":9,"boot":"ab","properties":{"host":"pc","os":"linux","addresses":["10.0.0.1"],"#,
+            r#""tree":"/a","tags":["x"],"agent_version":"1"},"content":{"s/c":"3"},"sitelist":"e","#,
+            r#""policies":{"av/base":"00"},"contact":"stream"},"cloned":false,"#,
+            r#""boots":{"known":[{"id":"ab","sequence":9}],"contradictions":0,"last":0}}"#,
+        );
+        let row = [&[ROW], golden.as_bytes()].concat();
+        let agent = parse(&row).unwrap();
+        assert_eq!(String::from_utf8(render(&agent)).unwrap(), String::from_utf8(row).unwrap());
+        assert_eq!(parse(&[9, b'{', b'}']), None);
+    }
+}

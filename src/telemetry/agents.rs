@@ -1,0 +1,74 @@
+//! The metrics of agents.
+
+use std::time::Duration;
+
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::histogram::Durations;
+use super::metrics::{Count, Labels, Level, Reasons};
+
+/// Who is there, and how they come and go.
+#[derive(Clone, Debug)]
+pub struct AgentMetrics {
+    /// Check-ins, by how they were answered.
+    pub checkins: Reasons,
+    /// Streams and tunnels that ended, by cause.
+    pub disconnects: Reasons,
+    /// Whatever agents have sent: check-ins, polls, answers to pings. Connected is not healthy; this is.
+    pub responses: Count,
+    /// Agents whose last change is not acknowledged by the node above.
+    pub unreported: Level,
+    agents: Family<Labels, Gauge>,
+    detection: Durations,
+}
+
+impl Default for AgentMetrics {
+    fn default() -> Self {
+        Self {
+            checkins: Reasons::new("result"),
+            disconnects: Reasons::new("cause"),
+            responses: Count::default(),
+            unreported: Level::default(),
+            agents: Family::default(),
+            detection: Durations::default(),
+        }
+    }
+}
+
+impl AgentMetrics {
+    pub(super) fn register(&self, to: &mut Registry) {
+        to.register(
+            "agents",
+            "Agents, by where they stand and how they stay in contact",
+            self.agents.clone(),
+        );
+        to.register("agent_checkins", "Check-ins of agents", self.checkins.family());
+        to.register(
+            "agent_disconnects",
+            "Streams and tunnels of agents that ended",
+            self.disconnects.family(),
+        );
+        to.register_with_unit(
+            "agent_disconnect_detection",
+            "Time from an agent's last sign of life to the end of its stream or tunnel",
+            Unit::Seconds,
+            self.detection.clone(),
+        );
+        let responses = self.responses.counter();
+        to.register("agent_responses", "Check-ins, polls and answers to pings of agents", responses);
+        let unreported = self.unreported.gauge();
+        to.register("agents_unreported", "Agents the node above has not heard the last of", unreported);
+    }
+
+    /// How many agents stand where, by contact.
+    pub fn agents(&self, state: &'static str, contact: &'static str) -> Level {
+        Level::of(&self.agents, &vec![("state", state.to_owned()), ("contact", contact.to_owned())])
+    }
+
+    /// A stream or tunnel ended so long after the last sign of life.
+    pub fn detected(&self, after: Duration) {
+        self.detection.observe(after);
+    }
+}

@@ -1,0 +1,9 @@
+//! The agent against scripted handlers, real nodes and origins that misbehave: it finds its handler, loses it, finds
+//! the next, and what it installs is right or not installed.
+
+#![expect(clippy::expect_used, reason = "a test may stop at the first broken assumption")]
+
+mod contact;
+mod program;
+mod scene;
+mod updates;
