@@ -27,9 +27,9 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 pub use checked::{
-    AccessFormat, AdminConfig, AdminRole, CacheConfig, CatalogueConfig, CheckedConfig, Limits, LogConfig,
-    LogFormat, LogLevel, PrepareConfig, Preset, QueryMode, RepositoryConfig, RuleConfig, ServerConfig,
-    Source, TlsFiles, TokenConfig, UpstreamConfig, UpstreamsConfig,
+    AccessFormat, AdminConfig, AdminRole, CacheConfig, CatalogueConfig, CertificateConfig, CheckedConfig,
+    Limits, LogConfig, LogFormat, LogLevel, OtlpConfig, PrepareConfig, Preset, QueryMode, RepositoryConfig,
+    RuleConfig, ServerConfig, Source, TlsFiles, TokenConfig, UpstreamConfig, UpstreamsConfig,
 };
 pub use diagnostic::{Code, Diagnostic, Diagnostics, Position, Related, Severity};
 pub use schema::schema;

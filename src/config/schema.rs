@@ -5,9 +5,11 @@ use serde_json::{Map, Value, json};
 use super::reference::{Row, sections, takes_effect};
 
 /// Tables that stand in lists, and what the others hold below them.
-const INNER: [(&str, &str); 3] = [
+const INNER: [(&str, &str); 5] = [
     ("{ url, priority } of upstreams", "upstream"),
     ("{ cert, key } of tls and client_cert", "identity"),
+    ("{ name, role } of certificates", "certificate"),
+    ("{ endpoint, one_in, ca } of otlp", "otlp"),
     ("{ name, role, secret } of tokens", "token"),
 ];
 
@@ -73,6 +75,8 @@ fn kind(title: &str, name: &str, default: &str) -> Value {
     match (title, name) {
         (_, "tls" | "client_cert") => reference("identity"),
         (_, "secret" | "key") => reference("secret"),
+        (_, "otlp") => reference("otlp"),
+        (_, "certificates") => json!({ "type": "array", "items": reference("certificate") }),
         (_, "tokens") => json!({ "type": "array", "items": reference("token") }),
         (_, "rule") => json!({ "type": "array", "items": reference("rule") }),
         (_, "upstreams") => {

@@ -4,22 +4,14 @@
 use std::time::Duration;
 
 use crate::base::clock::Timestamp;
+use crate::base::der::{SEQUENCE, expect, from_validity, next};
 
-const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
-const VERSION: u8 = 0xa0;
 
 /// `notAfter` of a certificate (RFC 5280 §4.1); dates before 1970 become 0.
 pub(super) fn not_after(der: &[u8]) -> Option<Timestamp> {
-    let mut certificate = expect(&mut &*der, SEQUENCE)?;
-    let mut body = expect(&mut certificate, SEQUENCE)?;
-    if body.first() == Some(&VERSION) {
-        next(&mut body)?;
-    }
-    expect(&mut body, INTEGER)?;
-    let [_algorithm, _issuer] = [expect(&mut body, SEQUENCE)?, expect(&mut body, SEQUENCE)?];
+    let mut body = from_validity(der)?;
     let mut validity = expect(&mut body, SEQUENCE)?;
     next(&mut validity)?;
     match next(&mut validity)? {
@@ -31,27 +23,6 @@ pub(super) fn not_after(der: &[u8]) -> Option<Timestamp> {
         (GENERALIZED_TIME, text) => number(text, 4).and_then(|(year, rest)| moment(year, rest)),
         _ => None,
     }
-}
-
-/// The next value of this tag.
-fn expect<'a>(from: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
-    next(from).filter(|(found, _)| *found == tag).map(|(_, value)| value)
-}
-
-/// The next tag and its value.
-fn next<'a>(from: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
-    let (tag, rest) = from.split_first()?;
-    let (first, mut rest) = rest.split_first()?;
-    let mut len = usize::from(*first);
-    if let Some(digits) = first.checked_sub(0x80) {
-        // Four bytes of length are more than a credential file may have.
-        let (length, value) = rest.split_at_checked(usize::from(digits)).filter(|(it, _)| it.len() <= 4)?;
-        len = length.iter().fold(0, |len, byte| len << 8 | usize::from(*byte));
-        rest = value;
-    }
-    let (value, rest) = rest.split_at_checked(len)?;
-    *from = rest;
-    Some((*tag, value))
 }
 
 fn number(text: &[u8], digits: usize) -> Option<(u64, &[u8])> {

@@ -285,6 +285,8 @@ pub struct Metrics {
     pub requests_refused: Reasons,
     /// Access-log lines that were dropped because the disk could not keep up.
     pub access_log_dropped: Count,
+    /// Spans that were lost because the collector was slow or not there.
+    pub trace_spans_lost: Count,
     config_successful: Gauge,
     config_success_time: Gauge,
     http_requests: Family<Labels, Counter>,
@@ -320,6 +322,7 @@ impl Metrics {
             connections_rejected: Reasons::new("reason"),
             requests_refused: Reasons::new("reason"),
             access_log_dropped: Count::default(),
+            trace_spans_lost: Count::default(),
             config_successful: Gauge::default(),
             config_success_time: Gauge::default(),
             http_requests: Family::default(),
@@ -396,6 +399,12 @@ impl Metrics {
             "When a listener's certificate expires, in Unix time",
             Unit::Seconds,
             expiry,
+        );
+        let lost = self.trace_spans_lost.0.clone();
+        to.register(
+            "trace_spans_lost",
+            "Spans lost because the collector of traces was slow or not there",
+            lost,
         );
         let dropped = self.access_log_dropped.0.clone();
         to.register(
@@ -579,6 +588,6 @@ mod tests {
                 assert!(typed(name) || base.is_some_and(typed), "{line}");
             }
         }
-        assert_eq!(families, 32);
+        assert_eq!(families, 33);
     }
 }
