@@ -23,7 +23,8 @@ use tokio_rustls::TlsConnector;
 use xxhash_rust::xxh3::Xxh3;
 
 use support::agent::{Agent, Times, connect};
-use support::node::Node;
+use support::node::{Node, Setup};
+use support::operate;
 use support::origin::Origin;
 
 const SMALL: &str = "/o/4096/small";
@@ -54,6 +55,16 @@ fn main() -> anyhow::Result<()> {
             for agents in [200, 1_000] {
                 herd(&origin, agents).await?;
             }
+        }
+        if wants("log") {
+            log(&origin).await?;
+        }
+        if wants("operate") {
+            operate::operate().await?;
+        }
+        // Only where it is named: it takes valgrind, and minutes.
+        if wanted.iter().any(|word| "instructions".starts_with(word.as_str())) {
+            operate::instructions(&origin).await?;
         }
         Ok(())
     })
@@ -97,6 +108,33 @@ async fn hot(origin: &Origin) -> anyhow::Result<()> {
     );
     let (requests, _) = origin.take_counts();
     println!("{:<40} {requests} requests at the origin, peak {} MiB", "", node.peak_memory()? >> 20);
+    Ok(())
+}
+
+/// What the access log costs at full rate: by turns without and with it, so that a change of the machine hits both.
+async fn log(origin: &Origin) -> anyhow::Result<()> {
+    origin.set_rate(u64::MAX);
+    let mut costs = [Vec::new(), Vec::new()];
+    for _ in 0..5 {
+        for (access, costs) in [false, true].into_iter().zip(&mut costs) {
+            let node = Node::launch(Setup { access, ..Setup::new(origin.address(), "512MiB") })?;
+            let tls = node.tls("http/1.1");
+            for _ in 0..2 {
+                Agent::connect(&tls, node.address()).await?.fetch(SMALL, |_| ()).await?;
+            }
+            let load = measure(&node, 64, |stop| keep_asking(&node, &tls, SMALL, stop)).await?;
+            costs.push(load.cpu.as_secs_f64() * 1e6 / load.requests as f64);
+        }
+    }
+    let [without, with] = costs.map(|mut costs| {
+        costs.sort_by(f64::total_cmp);
+        costs.get(costs.len() / 2).copied().unwrap_or_default()
+    });
+    println!(
+        "{:<40} {without:>8.2} µs CPU a request without it, {with:.2} with it: {:+.1} %",
+        "access log, hot 4 KiB, medians of 5",
+        (with / without - 1.0) * 100.0
+    );
     Ok(())
 }
 

@@ -40,7 +40,7 @@ use crate::fill::Fills;
 use crate::presence::Presence;
 use crate::server::{Phase, Summary};
 use crate::store::Store;
-use crate::telemetry::{self, AccessLog, LogHandle};
+use crate::telemetry::{self, AccessLog, LogHandle, Tracer};
 
 pub use agent::agent;
 use door::Door;
@@ -53,7 +53,7 @@ use status::NodeStatus;
 /// How long files whose bytes are all here may take to be sealed.
 const LAST_SEALS: Duration = Duration::from_secs(2);
 
-/// How long the access log may take to write its last lines.
+/// How long the access log may take to write its last lines, and traces their last spans.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// A node that runs in this process.
@@ -75,6 +75,7 @@ pub struct Node {
     store: Store,
     fills: Fills,
     access: AccessLog,
+    tracer: Option<Arc<dyn Tracer>>,
 }
 
 impl Node {
@@ -135,7 +136,7 @@ impl Node {
             end.send_replace(true);
             summary
         });
-        let (store, fills, access) = (built.store, built.fills, built.access);
+        let (store, fills, access, tracer) = (built.store, built.fills, built.access, built.parts.tracer);
         let rate = config.cache.scrub_rate;
         let scrub = (rate > 0).then(|| tokio::spawn(scrub(store.clone(), rate, over.clone())));
         Ok(Self {
@@ -152,6 +153,7 @@ impl Node {
             store,
             fills,
             access,
+            tracer,
         })
     }
 
@@ -198,6 +200,9 @@ impl Node {
         // The last byte reaches an agent a moment before its file is sealed: do not throw the file away.
         self.fills.come_to_rest(LAST_SEALS).await;
         self.store.close().await;
+        if let Some(tracer) = &self.tracer {
+            tracer.flush(LAST_LINES).await;
+        }
         // A few milliseconds of blocking at the very end disturb nobody.
         self.access.close(LAST_LINES);
         Ok(summary)

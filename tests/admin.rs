@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use waypost::testkit::client::{Answer, Client};
-use waypost::testkit::pki::Authority;
+use waypost::testkit::pki::{Authority, Issued};
 use waypost::testkit::process::{Process, Site};
 
 const OPERATOR: &str = "0123456789abcdef-operator";
@@ -62,7 +62,25 @@ impl Scene {
         let head = format!("POST {path} HTTP/1.1\r\nHOST\r\nAuthorization: Bearer {token}\r\n");
         self.ask(&format!("{head}Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}")).await
     }
+
+    /// Asks with this certificate; the status, if it is answered at all.
+    async fn show(&self, shown: &Issued, question: &str) -> Option<u16> {
+        let tcp = tokio::net::TcpStream::connect(self.address).await.expect("it listens");
+        let name = "node.example".try_into().expect("a name");
+        let stream = self.authority.connector_showing(shown).connect(name, tcp).await.ok()?;
+        let mut client = Client::over(stream);
+        let port = self.address.port();
+        let (method, _) = question.split_once(' ').expect("a method and a path");
+        let request = format!(
+            "{question} HTTP/1.1\r\nHost: node.example:{port}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
+        );
+        client.send(request.as_bytes()).await.ok()?;
+        // In TLS 1.3 a client hears of its refusal after the handshake.
+        client.read_answer(method).await.ok().map(|answer| answer.status)
+    }
 }
+
+const HOLDERS: &str = "certificates = [{ name = \"Ann\", role = \"operator\" }]\n";
 
 const TOKENS: &str = "tokens = [\n  { name = \"ops\", role = \"operator\", secret = { file = \"operator.token\" } },\n  \
                       { name = \"eyes\", role = \"viewer\", secret = { file = \"viewer.token\" } },\n]\n";
@@ -177,7 +195,20 @@ async fn the_command_line_comes_in_by_tls_as_well() {
     let (code, _, talk) = at(&["reload", trusted[0], trusted[1], trusted[2], trusted[3]]).await;
     assert_eq!((code, talk.contains("operator")), (5, true), "{talk}");
     let (code, _, talk) = at(&["status", "--token-file", "viewer.token"]).await;
-    assert_eq!((code, talk.contains("--ca-file")), (4, true), "{talk}");
+    assert_eq!(
+        (code, talk.contains("not trusted here"), talk.contains("--ca-file FILE")),
+        (4, true, true),
+        "{talk}"
+    );
+    for (file, told) in [("no-such-file", "no-such-file"), ("viewer.token", "no certificate in PEM")] {
+        let words = ["status", "-s", server.as_str(), "--token-file", "viewer.token", "--ca-file", file];
+        let (code, _, talk) = waypost(dir, &words).await;
+        assert_eq!((code, talk.contains(told), talk.contains("--ca-file")), (2, true, true), "{talk}");
+    }
+    let elsewhere = server.replace("127.0.0.1", "localhost");
+    let words = ["status", "-s", elsewhere.as_str(), "--token-file", "viewer.token", "--ca-file", "ca.pem"];
+    let (code, _, talk) = waypost(dir, &words).await;
+    assert_eq!((code, talk.contains("for another name")), (4, true), "{talk}");
     for (token, told) in [("no-such-file", "token file"), ("admin.pem", "no token")] {
         let words = ["status", "-s", server.as_str(), "--ca-file", "ca.pem", "--token-file", token];
         let (code, _, talk) = waypost(dir, &words).await;
@@ -187,16 +218,15 @@ async fn the_command_line_comes_in_by_tls_as_well() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_as_good_as_a_token_and_tokens_are_exchanged_without_a_restart() {
+async fn certificates_open_the_door_by_the_name_in_them_and_tokens_are_exchanged_without_a_restart() {
     let scene = Scene::new().await;
     let dir = scene.dir.path();
     let staff = Authority::new("staff CA");
     std::fs::write(dir.join("staff.pem"), staff.pem()).expect("a file");
-    let port = scene.address.port();
     let listen = scene.address.to_string();
     std::fs::write(
         dir.join("waypost.toml"),
-        config(&listen, &format!("client_ca = \"staff.pem\"\n{TOKENS}")),
+        config(&listen, &format!("client_ca = \"staff.pem\"\n{HOLDERS}{TOKENS}")),
     )
     .expect("a file");
     std::fs::write(dir.join("viewer.token"), "another-token-0123456789").expect("a file");
@@ -204,26 +234,19 @@ async fn a_client_certificate_is_as_good_as_a_token_and_tokens_are_exchanged_wit
     assert_eq!((code, out.contains("tokens"), out.contains("client_ca")), (0, true, true), "{out}{talk}");
     assert_eq!(scene.get("/livez", VIEWER).await.status, 401, "the old token is worth nothing now");
     assert_eq!(scene.get("/livez", "another-token-0123456789").await.status, 200);
-    for (authority, expected) in [(&staff, Some(200)), (&Authority::new("strangers"), None)] {
-        let shown = authority.client("somebody");
-        let connector = scene.authority.connector_showing(&shown);
-        let tcp = tokio::net::TcpStream::connect(scene.address).await.expect("it listens");
-        let name = "node.example".try_into().expect("a name");
-        let status = match connector.connect(name, tcp).await {
-            Err(_) => None,
-            Ok(stream) => {
-                let mut client = Client::over(stream);
-                let request = format!("GET /v1/status HTTP/1.1\r\nHost: node.example:{port}\r\n\r\n");
-                let sent = client.send(request.as_bytes()).await;
-                // In TLS 1.3 a client hears of its refusal after the handshake.
-                match (sent, client.read_answer("GET").await) {
-                    (Ok(()), Ok(answer)) => Some(answer.status),
-                    _ => None,
-                }
-            }
-        };
-        assert_eq!(status, expected);
-    }
+    let (ann, eve) = (staff.person("Ann", &["ann.example"]), staff.person("Eve", &["eve.example"]));
+    assert_eq!(scene.show(&ann, "GET /v1/status").await, Some(200));
+    assert_eq!(scene.show(&ann, "POST /v1/gc").await, Some(200), "a listed operator");
+    assert!(scene.node.said("certificate Ann"), "who did it is in the log");
+    assert_eq!(scene.show(&eve, "GET /v1/status").await, Some(200));
+    assert_eq!(scene.show(&eve, "POST /v1/gc").await, Some(403), "whoever is not listed looks");
+    let stranger = Authority::new("strangers").person("Ann", &["ann.example"]);
+    assert_eq!(scene.show(&stranger, "GET /v1/status").await, None, "another authority's Ann is nobody");
+    let text = config(&listen, &format!("client_ca = \"staff.pem\"\n{TOKENS}"));
+    std::fs::write(dir.join("waypost.toml"), text).expect("a file");
+    let (code, out, talk) = waypost(dir, &["reload", "-c", "waypost.toml"]).await;
+    assert_eq!((code, out.contains("[admin] certificates")), (0, true), "{out}{talk}");
+    assert_eq!(scene.show(&ann, "POST /v1/gc").await, Some(403), "she is not listed any more");
     scene.node.stop().await;
 }
 
@@ -256,12 +279,25 @@ async fn tcp_without_credentials_is_an_error_of_the_configuration() {
         ),
         (format!("{}\noperators = \"no-such-group\"", token("good.token")), "no group"),
         (format!("{}\nclient_ca = \"good.token\"", token("good.token")), "no certificate"),
+        (
+            "client_ca = \"admin.pem\"\ncertificates = [{ name = \"ann\" }]".to_owned(),
+            "write role = \"viewer\"",
+        ),
+        (
+            "client_ca = \"admin.pem\"\ncertificates = [{ name = \"ann\", role = \"viewer\" }, \
+             { name = \"ann\", role = \"operator\" }]"
+                .to_owned(),
+            "two certificates have this name",
+        ),
     ] {
         write("waypost.toml", &config("127.0.0.1:0", &admin));
         let (code, _, talk) = waypost(dir.path(), &["config", "check", "waypost.toml"]).await;
         assert_eq!((code, talk.contains(told)), (3, true), "{admin}: {talk}");
         assert!(!talk.contains("hunter2"), "{talk}");
     }
+    write("waypost.toml", &config("127.0.0.1:0", &format!("{}\n{HOLDERS}", token("good.token"))));
+    let (code, _, talk) = waypost(dir.path(), &["config", "check", "waypost.toml"]).await;
+    assert_eq!((code, talk.contains("no effect without `client_ca`")), (0, true), "{talk}");
     write("waypost.toml", &config("127.0.0.1:0", &token("good.token")));
     let (code, _, talk) = waypost(dir.path(), &["config", "check", "waypost.toml"]).await;
     assert_eq!(code, 0, "{talk}");

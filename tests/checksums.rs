@@ -61,6 +61,27 @@ async fn what_is_listed_is_held_to_its_line() {
 }
 
 #[tokio::test]
+async fn what_every_upstream_has_wrong_is_not_fetched_for_each_agent() {
+    let (origin, node) = scene().await;
+    assert_eq!(node.get("/iso/one.iso", &[]).await.status, 200);
+    let asked = || origin.counts("/iso/two.iso").requests;
+    origin.set("/iso/two.iso", Script::text(body(9)));
+    let answer = node.get("/iso/two.iso", &[]).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (502, None), "{answer:?}");
+    let once = asked();
+    assert!(once > 0, "it was fetched to find out");
+    let answer = node.get("/iso/two.iso", &[]).await;
+    // On a machine that stood still for long enough, it was asked for again: then nothing is said here.
+    if asked() == once {
+        assert_eq!(answer.status, 502);
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        assert!(answer.header("cache-status").is_some_and(|it| it.contains("upstream-lied")), "{answer:?}");
+    }
+    origin.set("/iso/two.iso", Script::text(body(2)));
+    eventually("the right one goes out", async || node.get("/iso/two.iso", &[]).await.status == 200).await;
+}
+
+#[tokio::test]
 async fn what_is_not_listed_goes_by_the_rules() {
     let (origin, node) = scene().await;
     let answer = node.get("/iso/README", &[]).await;

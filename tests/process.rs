@@ -300,6 +300,31 @@ async fn with_the_wan_dead_cached_files_are_served_and_misses_are_answered_soon(
 }
 
 #[tokio::test]
+async fn a_certificate_that_expires_in_three_days_is_told_at_the_start_and_one_of_a_month_is_not() {
+    const DAY: u64 = 86_400;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    for (days, warns) in [(3, true), (30, false)] {
+        let mut stage = Stage::new(WAYPOST).await;
+        // Half a day more, so that the number of whole days is the same at whatever moment it is looked at.
+        let issued = Authority::new("CA")
+            .expiring(&["localhost"], Duration::from_secs(now.as_secs() + days * DAY + DAY / 2));
+        fs::write(stage.home.path("node.pem"), issued.cert).expect("a file");
+        fs::write(stage.home.path("node.key"), issued.key).expect("a file");
+        stage.setup.server =
+            "listen = \"127.0.0.1:0\"\ntls = { cert = \"node.pem\", key = { file = \"node.key\" } }"
+                .to_owned();
+        stage.site.configure(&stage.setup);
+        let node = stage.site.start().await;
+        let line = node.log().into_iter().find(|line| line.contains("the certificate expires soon"));
+        assert_eq!(line.is_some(), warns, "{}", node.log().join("\n"));
+        let told = line.is_none_or(|line| line.contains("\"days\":3") && line.contains("node.pem"));
+        assert!(told, "{}", node.log().join("\n"));
+        assert!(!node.said("has expired"));
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_that_has_expired_is_told_at_the_start_and_in_the_metrics() {
     const EXPIRY: &str = "waypost_tls_certificate_expiry_timestamp_seconds{listener=\"https\"}";
     let mut stage = Stage::new(WAYPOST).await;

@@ -6,8 +6,6 @@
     reason = "a test may stop at the first broken assumption"
 )]
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use waypost::testkit::content;
@@ -36,28 +34,6 @@ impl Scene {
     }
 }
 
-/// Runs the command line against the node of this directory.
-async fn waypost(dir: &Path, words: &[&str]) -> (i32, String, String) {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_waypost"));
-    let output = command
-        .args(words)
-        .args(["-c", "waypost.toml"])
-        .current_dir(dir)
-        .stdin(std::process::Stdio::null())
-        .output()
-        .await
-        .expect("the program runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
-}
-
-async fn json_of(dir: &Path, words: &[&str]) -> Value {
-    let words: Vec<&str> = words.iter().copied().chain(["--json"]).collect();
-    let (code, out, talk) = waypost(dir, &words).await;
-    assert_eq!(code, 0, "{words:?}: {talk}");
-    serde_json::from_str(&out).expect("JSON")
-}
-
 async fn settled(node: &Process) {
     eventually("no fill runs", async || node.status().await["fills"].as_array().is_some_and(Vec::is_empty))
         .await;
@@ -74,17 +50,16 @@ async fn a_hard_purge_is_true_for_the_next_request_and_for_nobody_else() {
         scene.origin.set(name, Script::file(number as u64, 40_000));
     }
     let node = scene.site.start().await;
-    let dir = scene.site.dir.clone();
     for name in ["/o/a/x.zip", "/o/a/y.txt", "/o/b/x.zip"] {
         assert_eq!(node.get(name, &[]).await.status, 200);
     }
     settled(&node).await;
-    let dry = json_of(&dir, &["purge", "/o/a/**", "-n"]).await;
+    let dry = scene.site.json(&["purge", "/o/a/**", "-n"]).await;
     assert_eq!((&dry["entries"], &dry["changed"]), (&json!(2), &json!(false)));
     assert!(dry["bytes"].as_u64().expect("a number") >= 80_000);
     assert!(verdict(&node.get("/o/a/x.zip", &[]).await).contains("hit"), "counting purges nothing");
 
-    let done = json_of(&dir, &["purge", "/o/a/**"]).await;
+    let done = scene.site.json(&["purge", "/o/a/**"]).await;
     assert_eq!((&done["entries"], &done["changed"]), (&json!(2), &json!(true)));
     assert!(verdict(&node.get("/o/a/x.zip", &[]).await).contains("fwd=uri-miss"));
     assert!(verdict(&node.get("/o/b/x.zip", &[]).await).contains("hit"));
@@ -92,13 +67,13 @@ async fn a_hard_purge_is_true_for_the_next_request_and_for_nobody_else() {
     settled(&node).await;
     assert!(verdict(&node.get("/o/a/x.zip", &[]).await).contains("hit"), "what came later stays");
 
-    let again = json_of(&dir, &["purge", "/o/a/y.txt"]).await;
+    let again = scene.site.json(&["purge", "/o/a/y.txt"]).await;
     assert_eq!(
         (&again["entries"], &again["changed"]),
         (&json!(0), &json!(false)),
         "nothing to do is no error"
     );
-    let left = json_of(&dir, &["cache", "ls"]).await;
+    let left = scene.site.json(&["cache", "ls"]).await;
     let keys: Vec<_> =
         left["entries"].as_array().expect("a list").iter().map(|it| it["key"].clone()).collect();
     assert_eq!(keys, ["o:/o/a/x.zip", "o:/o/b/x.zip"]);
@@ -112,7 +87,7 @@ async fn a_purge_outlives_a_crash_right_after_it() {
     let node = scene.site.start().await;
     node.get("/o/x.zip", &[]).await;
     settled(&node).await;
-    json_of(&scene.site.dir, &["purge", "/o/x.zip"]).await;
+    scene.site.json(&["purge", "/o/x.zip"]).await;
     node.kill();
     scene.origin.set("/o/x.zip", Script::file(2, 3_000_000));
     let node = scene.site.start().await;
@@ -129,8 +104,8 @@ async fn a_soft_purge_asks_first_and_goes_on_without_upstream() {
     let node = scene.site.start().await;
     node.get("/o/x.zip", &[]).await;
     settled(&node).await;
-    json_of(&scene.site.dir, &["purge", "--soft", "/o/x.zip"]).await;
-    let words = json_of(&scene.site.dir, &["explain", "/o/x.zip"]).await;
+    scene.site.json(&["purge", "--soft", "/o/x.zip"]).await;
+    let words = scene.site.json(&["explain", "/o/x.zip"]).await;
     assert_eq!(words["verdict"], "revalidate-purged");
     let asked = node.get("/o/x.zip", &[]).await;
     assert!(
@@ -140,7 +115,7 @@ async fn a_soft_purge_asks_first_and_goes_on_without_upstream() {
     );
     assert!(verdict(&node.get("/o/x.zip", &[]).await).contains("hit"), "once is enough");
 
-    json_of(&scene.site.dir, &["purge", "--soft", "--all", "--yes"]).await;
+    scene.site.json(&["purge", "--soft", "--all", "--yes"]).await;
     drop(scene.origin);
     let without = node.get("/o/x.zip", &[]).await;
     assert_eq!((without.status, without.body), (200, content::whole(1, 40_000)));
@@ -160,7 +135,7 @@ async fn a_hard_purge_wins_over_a_fill_that_began_before_it_and_its_reader_finis
         node.status().await["fills"][0]["bytes"].as_u64().is_some_and(|bytes| bytes >= 900_000)
     })
     .await;
-    let done = json_of(&scene.site.dir, &["purge", "/o/x.zip"]).await;
+    let done = scene.site.json(&["purge", "/o/x.zip"]).await;
     assert_eq!((&done["fills"], &done["changed"]), (&json!(1), &json!(true)));
     assert_eq!(node.status().await["fills"], json!([]), "nobody joins it any more");
     scene.origin.set("/o/x.zip", Script::file(2, 3_000_000));
@@ -183,14 +158,14 @@ async fn what_was_purged_is_not_confirmed_by_a_question_that_was_under_way() {
     let node = scene.site.start().await;
     node.get("/o/x.zip", &[]).await;
     settled(&node).await;
-    json_of(&scene.site.dir, &["purge", "--soft", "/o/x.zip"]).await;
+    scene.site.json(&["purge", "--soft", "/o/x.zip"]).await;
     let gate = Gate::default();
     let hold = Some(Hold { at: None, gate: gate.clone() });
     scene.origin.set("/o/x.zip", Script { hold, ..Script::file(1, 40_000) });
     let mut reader = node.connect().await;
     let reading = tokio::spawn(async move { reader.get("/o/x.zip", &[]).await.expect("an answer") });
     eventually("upstream is asked", async || node.status().await["fills"] != json!([])).await;
-    let done = json_of(&scene.site.dir, &["purge", "/o/x.zip"]).await;
+    let done = scene.site.json(&["purge", "/o/x.zip"]).await;
     assert_eq!(done["fills"], 1);
     // Under the same validator: what the operator wants to be rid of.
     scene.origin.set("/o/x.zip", Script::file(2, 40_000));
@@ -210,11 +185,10 @@ async fn what_is_dangerous_has_to_be_confirmed() {
     let node = scene.site.start().await;
     node.get("/o/x.zip", &[]).await;
     settled(&node).await;
-    let dir = scene.site.dir.clone();
     for words in
         [&["purge", "--all"][..], &["purge", "--older-than", "0s"], &["purge", "--all", "--no-input"]]
     {
-        let (code, _, talk) = waypost(&dir, words).await;
+        let (code, _, talk) = scene.site.run(words).await;
         assert_eq!((code, talk.contains("--yes")), (2, true), "{words:?}: {talk}");
     }
     assert!(verdict(&node.get("/o/x.zip", &[]).await).contains("hit"));
@@ -229,12 +203,12 @@ async fn what_is_dangerous_has_to_be_confirmed() {
         (&["cache", "ls", "--limit", "0"], "0"),
         (&["explain", "not a path"], "/Software"),
     ] {
-        let (code, out, talk) = waypost(&dir, words).await;
+        let (code, out, talk) = scene.site.run(words).await;
         assert_eq!((code, out.as_str(), talk.contains(told)), (2, "", true), "{words:?}: {talk}");
     }
-    let young = json_of(&dir, &["purge", "--older-than", "1h", "--yes"]).await;
+    let young = scene.site.json(&["purge", "--older-than", "1h", "--yes"]).await;
     assert_eq!(young["entries"], 0);
-    let all = json_of(&dir, &["purge", "--all", "--yes"]).await;
+    let all = scene.site.json(&["purge", "--all", "--yes"]).await;
     assert_eq!(all["entries"], 1);
     node.stop().await;
 }
@@ -250,11 +224,10 @@ async fn pins_are_kept_and_lists_come_in_pages() {
         node.get(&format!("/o/{number}.txt"), &[]).await;
     }
     settled(&node).await;
-    let dir = scene.site.dir.clone();
-    let pinned = json_of(&dir, &["cache", "pin", "/o/1.txt", "/o/2.txt"]).await;
+    let pinned = scene.site.json(&["cache", "pin", "/o/1.txt", "/o/2.txt"]).await;
     assert_eq!((&pinned["entries"], &pinned["changed"]), (&json!(2), &json!(true)));
-    assert_eq!(json_of(&dir, &["cache", "pin", "/o/1.txt"]).await["changed"], false);
-    assert_eq!(json_of(&dir, &["cache", "unpin", "/o/2.txt"]).await["entries"], 1);
+    assert_eq!(scene.site.json(&["cache", "pin", "/o/1.txt"]).await["changed"], false);
+    assert_eq!(scene.site.json(&["cache", "unpin", "/o/2.txt"]).await["entries"], 1);
     node.stop().await;
     let node = scene.site.start().await;
     let page: Value = serde_json::from_slice(&node.ask("/v1/entries?limit=2").await.body).expect("JSON");

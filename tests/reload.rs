@@ -13,23 +13,9 @@ use waypost::testkit::pki::Authority;
 use waypost::testkit::process::{Dice, Process, Signal, Site, eventually, is_long};
 use waypost::testkit::script::Script;
 
-async fn waypost(dir: &Path, words: &[&str]) -> (i32, String, String) {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_waypost"));
-    let output = command
-        .args(words)
-        .args(["-c", "waypost.toml"])
-        .current_dir(dir)
-        .stdin(std::process::Stdio::null())
-        .output()
-        .await
-        .expect("the program runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
-}
-
-async fn reload(dir: &Path, flags: &[&str]) -> Value {
+async fn reload(site: &Site, flags: &[&str]) -> Value {
     let words: Vec<&str> = ["reload", "--json"].into_iter().chain(flags.iter().copied()).collect();
-    let (code, out, talk) = waypost(dir, &words).await;
+    let (code, out, talk) = site.run(&words).await;
     assert_eq!(code, 0, "{talk}");
     serde_json::from_str(&out).expect("JSON")
 }
@@ -63,7 +49,7 @@ async fn what_changed_is_in_force_and_what_waits_for_a_restart_is_named() {
     let site = site(dir.path());
     site.write_config(&config(&origin, "", "info"));
     let node = site.start().await;
-    assert_eq!(reload(dir.path(), &[]).await["changed"], false);
+    assert_eq!(reload(&site, &[]).await["changed"], false);
     assert_eq!(node.get("/p/x", &[]).await.status, 404);
 
     let more =
@@ -75,16 +61,25 @@ async fn what_changed_is_in_force_and_what_waits_for_a_restart_is_named() {
         ("repository p".to_owned(), false),
         ("[cache] memory".to_owned(), true),
     ];
-    let dry = reload(dir.path(), &["-n"]).await;
+    let dry = reload(&site, &["-n"]).await;
     assert_eq!((whats(&dry).as_slice(), &dry["changed"]), (&expected[..], &json!(true)));
     assert_eq!(node.get("/p/x", &[]).await.status, 404, "a dry run changes nothing");
-    assert_eq!(whats(&reload(dir.path(), &[]).await), expected);
+    assert_eq!(whats(&reload(&site, &[]).await), expected);
     assert_eq!(node.get("/p/x", &[]).await.body, content::whole(3, 500));
-    let again = reload(dir.path(), &[]).await;
+    let again = reload(&site, &[]).await;
     assert_eq!(whats(&again), [("[cache] memory".to_owned(), true)], "it still waits");
 
+    for (flags, last) in [
+        (&["reload"][..], "nothing is in force yet: it waits for a restart of the node\n"),
+        (&["reload", "-n"], "a reload would change nothing; a restart would\n"),
+    ] {
+        let (code, out, _) = site.run(flags).await;
+        assert_eq!((code, out), (0, format!("changed [cache] memory  (waits for a restart)\n{last}")));
+    }
+
     site.write_config(&config(&origin, "", "info"));
-    assert_eq!(reload(dir.path(), &[]).await["changed"], true);
+    assert_eq!(reload(&site, &[]).await["changed"], true);
+    assert!(site.run(&["reload"]).await.1.ends_with("nothing to do\n"));
     assert_eq!(node.get("/p/x", &[]).await.status, 404, "its repository is gone");
     node.stop().await;
 }
@@ -103,14 +98,14 @@ async fn a_bad_file_changes_nothing_and_is_told_with_its_lines() {
     {
         site.write_config(&config(&origin, bad, "info"));
         // The client finds the socket although the file is broken.
-        let (code, out, talk) = waypost(dir.path(), &["reload", "-s", "admin.sock"]).await;
+        let (code, out, talk) = site.run(&["reload", "-s", "admin.sock"]).await;
         assert_eq!((code, out.as_str()), (3, ""), "{talk}");
         assert!(talk.contains("waypost.toml:") && talk.contains("stays in force"), "{talk}");
         assert_eq!(node.metric("waypost_config_last_reload_successful").await, 0.0);
         assert_eq!(node.get("/o/x", &[]).await.status, 200);
     }
     std::fs::remove_file(dir.path().join("waypost.toml")).expect("it was there");
-    let (code, _, talk) = waypost(dir.path(), &["reload", "-s", "admin.sock"]).await;
+    let (code, _, talk) = site.run(&["reload", "-s", "admin.sock"]).await;
     assert_eq!((code, talk.contains("cannot read")), (3, true), "{talk}");
     site.write_config(&config(&origin, "", "info"));
     node.signal(Signal::HUP);
@@ -162,7 +157,7 @@ async fn no_request_is_lost_over_reloads() {
         let bad = round % 5 == 0;
         site.write_config(&config(&origin, if bad { "nonsense = 1\n" } else { &rule }, "info"));
         let before = answers.load(Ordering::Relaxed);
-        let (code, _, talk) = waypost(dir.path(), &["reload", "-s", "admin.sock"]).await;
+        let (code, _, talk) = site.run(&["reload", "-s", "admin.sock"]).await;
         assert_eq!(code, if bad { 3 } else { 0 }, "round {round}: {talk}");
         eventually("agents go on", async || answers.load(Ordering::Relaxed) > before || asking.is_empty())
             .await;
@@ -200,11 +195,11 @@ async fn certificates_are_read_again() {
     };
     assert!(shake(&old).await && !shake(&new).await);
     write(&new);
-    assert_eq!(whats(&reload(dir.path(), &[]).await), [("[server] tls".to_owned(), false)]);
+    assert_eq!(whats(&reload(&site, &[]).await), [("[server] tls".to_owned(), false)]);
     assert!(shake(&new).await && !shake(&old).await);
     // A key of another certificate: the whole reload is refused.
     std::fs::write(dir.path().join("node.key"), old.server(&["localhost"]).key).expect("a file");
-    let (code, _, talk) = waypost(dir.path(), &["reload"]).await;
+    let (code, _, talk) = site.run(&["reload"]).await;
     assert_eq!((code, talk.contains("nothing was changed")), (3, true), "{talk}");
     assert!(shake(&new).await);
     node.stop().await;

@@ -28,9 +28,7 @@ impl Scene {
     }
 
     async fn run(&self, words: &[&str]) -> (i32, String, String) {
-        let output = command(&self.site.dir, words).output().await.expect("the program runs");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+        self.site.run(words).await
     }
 
     async fn json(&self, words: &[&str]) -> (i32, Value) {
@@ -98,6 +96,14 @@ async fn what_is_warm_is_a_hit_and_what_is_missing_is_named() {
     ] {
         let (code, _, talk) = scene.run(words).await;
         assert_eq!((code, talk.contains(told)), (2, true), "{words:?}: {talk}");
+    }
+    for (words, told) in [
+        (&["warm", "/o/typo/**"][..], "nothing is known that matches /o/typo/**"),
+        (&["warm", "/o/typo/**", "-n"], "--from-file"),
+        (&["warm", "--catalog"], "no repository has a catalogue"),
+    ] {
+        let (code, out, talk) = scene.run(words).await;
+        assert_eq!((code, out.as_str(), talk.contains(told)), (7, "", true), "{words:?}: {talk}");
     }
     let (code, _, talk) = scene.run(&["warm", "--job", "99"]).await;
     assert_eq!((code, talk.contains("no job 99")), (7, true), "{talk}");
@@ -239,9 +245,51 @@ async fn damaged_blocks_are_found_and_fetched_again() {
     assert_eq!((code, &found["changed"], &found["failures"]), (0, &json!(1), &json!(0)));
     let (code, _) = scene.json(&["cache", "verify"]).await;
     assert_eq!(code, 0);
-    let (code, out, _) = scene.run(&["cache", "gc", "-n"]).await;
-    assert_eq!((code, out.as_str()), (0, "would remove 0 blocks that nothing names, 0 B\n"));
     scene.node.stop().await;
+}
+
+#[tokio::test]
+async fn garbage_is_counted_removed_and_told_from_what_is_used() {
+    let scene = Scene::new().await;
+    scene.origin.set("/o/x.zip", Script::file(1, 1_500_000));
+    scene.node.get("/o/x.zip", &[]).await;
+    eventually("it is stored", async || scene.node.status().await["fills"] == json!([])).await;
+    let (code, out, _) = scene.run(&["cache", "gc"]).await;
+    assert_eq!((code, out.as_str()), (0, "removed 0 blocks that nothing names, 0 B\n"));
+    let Scene { origin, site, node, _dir } = scene;
+    node.stop().await;
+
+    // What a start finds, it removes by itself; the next one comes when it has looked there.
+    let found = plant(&site.dir, 'a');
+    let node = site.start().await;
+    eventually("the start has looked there", async || !found.exists()).await;
+    let garbage = plant(&site.dir, 'b');
+    let (code, out, _) = site.run(&["cache", "gc", "-n"]).await;
+    assert_eq!((code, out.as_str()), (0, "would remove 1 block that nothing names, 7 B\n"));
+    assert!(garbage.exists(), "a dry run changes nothing");
+    let (code, out, _) = site.run(&["cache", "gc"]).await;
+    assert_eq!((code, out.as_str()), (0, "removed 1 block that nothing names, 7 B\n"));
+    assert!(!garbage.exists());
+    let again = site.json(&["cache", "gc"]).await;
+    assert_eq!((&again["changed"], &again["entries"]), (&json!(false), &json!(0)));
+    let (code, _, talk) = site.run(&["cache", "verify"]).await;
+    assert_eq!(code, 0, "{talk}");
+    assert_eq!(node.get("/o/x.zip", &[]).await.body.len(), 1_500_000);
+    assert_eq!(origin.counts("/o/x.zip").requests, 1, "what is used is still there");
+    node.stop().await;
+}
+
+/// Makes a block that nothing names, as a power cut leaves it behind. Its name begins with zeros, and so differs from
+/// any other in the first directory.
+fn plant(dir: &Path, letter: char) -> std::path::PathBuf {
+    let rest = letter.to_string().repeat(60);
+    let path = dir.join("cache/content-v2/sha256/00/00").join(rest);
+    std::fs::create_dir_all(path.parent().expect("it has one")).expect("a directory");
+    let mut file = std::fs::File::create(&path).expect("a file");
+    std::io::Write::write_all(&mut file, b"garbage").expect("writable");
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000))
+        .expect("a date");
+    path
 }
 
 fn blocks(dir: &Path, found: &mut Vec<std::path::PathBuf>) {

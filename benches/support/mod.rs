@@ -2,4 +2,5 @@
 
 pub mod agent;
 pub mod node;
+pub mod operate;
 pub mod origin;

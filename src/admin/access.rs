@@ -51,11 +51,22 @@ impl std::fmt::Debug for Token {
     }
 }
 
+/// Somebody who is known by the name in their certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The common name, or a mailbox, host or URI of the alternative names, letter by letter.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+}
+
 /// Who is let in.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     /// Tokens for the TLS listener.
     pub tokens: Vec<Token>,
+    /// Holders of certificates for the TLS listener; others with a certificate look.
+    pub holders: Vec<Holder>,
     /// A group, by name or number, whose members are operators on the socket.
     pub operators: Option<String>,
     /// A group, by name or number, whose members are viewers on the socket.
@@ -91,6 +102,19 @@ impl Access {
         let help =
             "come as root or as the node's user, or set [admin] operators or viewers to one of your groups";
         Err(ApiError::new(Code::NotAllowed, format!("user {uid} may not talk to this node"), help))
+    }
+
+    /// Somebody with a certificate of the authority for operators, and these names in it. Whoever is not listed is a
+    /// viewer: an authority says who somebody is, and only the configuration what they may do.
+    pub fn of_certificate(&self, names: &[String]) -> Who {
+        let listed = |name: &String| self.holders.iter().find(|holder| holder.name == *name);
+        match names.iter().filter_map(listed).max_by_key(|holder| holder.role) {
+            Some(holder) => Who { name: format!("certificate {}", holder.name), role: holder.role },
+            None => {
+                let name = names.first().map_or("without a name", String::as_str);
+                Who { name: format!("certificate {name}"), role: Role::Viewer }
+            }
+        }
     }
 
     /// Somebody with a bearer token.
@@ -191,6 +215,28 @@ mod tests {
             assert_eq!(ask(wrong), Err(Code::NotAuthenticated), "{wrong}");
         }
         assert!(!format!("{access:?}").contains("horse"));
+    }
+
+    #[test]
+    fn a_certificate_looks_unless_its_holder_is_listed() {
+        let holder = |name: &str, role| Holder { name: name.to_owned(), role };
+        let access = Access {
+            holders: vec![holder("eve", Role::Viewer), holder("ann@example.org", Role::Operator)],
+            ..Access::default()
+        };
+        let role = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            let who = access.of_certificate(&names);
+            (who.name, who.role)
+        };
+        assert_eq!(
+            role(&["Ann", "ann@example.org"]),
+            ("certificate ann@example.org".to_owned(), Role::Operator)
+        );
+        assert_eq!(role(&["Bob", "bob@example.org"]), ("certificate Bob".to_owned(), Role::Viewer));
+        assert_eq!(role(&["eve", "ann@example.org"]).1, Role::Operator, "the most that one of the names may");
+        assert_eq!(role(&["ANN@example.org"]).1, Role::Viewer, "letter by letter");
+        assert_eq!(role(&[]), ("certificate without a name".to_owned(), Role::Viewer));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod agents_api;
 pub mod api;
 mod error;
 mod extract;
+mod names;
 mod openapi;
 mod operator;
 mod routes;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::Router;
 
-pub use access::{Access, Role, Token, Who};
+pub use access::{Access, Holder, Role, Token, Who};
 pub use error::{ApiError, Code, ErrorBody, ErrorFields};
 pub use operator::{Operator, Soon};
 pub use socket::{AdminError, AdminSocket};

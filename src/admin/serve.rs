@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::header::{CONNECTION, HOST};
+use http::header::{AUTHORIZATION, CONNECTION, HOST};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Request};
 use hyper::body::Incoming;
@@ -54,8 +54,8 @@ pub(super) enum Entrance {
         local: SocketAddr,
         /// The name that was asked for.
         sni: Option<String>,
-        /// It showed a certificate that we trust.
-        certified: bool,
+        /// The names in the certificate that it showed and that we trust.
+        certified: Option<Arc<[String]>>,
     },
 }
 
@@ -114,15 +114,16 @@ fn identify(admin: &Admin, entrance: &Entrance, headers: &HeaderMap) -> Result<W
     let access = admin.0.access.load();
     match entrance {
         Entrance::Socket { uid, gid } => access.of_peer(*uid, *gid),
-        Entrance::Tls { certified: true, .. } => {
-            Ok(Who { name: "client certificate".to_owned(), role: super::Role::Operator })
+        // A token that comes beside a certificate is what somebody took the trouble to send.
+        Entrance::Tls { certified: Some(names), .. } if !headers.contains_key(AUTHORIZATION) => {
+            Ok(access.of_certificate(names))
         }
         Entrance::Tls { .. } => access.of_token(headers),
     }
 }
 
-/// The host has to be the one that TLS was about: a browser that was led here by another name, as in DNS rebinding,
-/// is refused.
+/// The host has to be the one that TLS was about, or our own address: a browser that was led here by another name, as in
+/// DNS rebinding, is refused. Scrapers that find their targets by address check the certificate against a name.
 fn check_host<B>(entrance: &Entrance, request: &Request<B>) -> Result<(), ApiError> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
@@ -132,10 +133,11 @@ fn check_host<B>(entrance: &Entrance, request: &Request<B>) -> Result<(), ApiErr
     let said = host.as_ref().map(|host| host.host().to_ascii_lowercase()).unwrap_or_default();
     let right = match entrance {
         Entrance::Socket { .. } => LOCAL_NAMES.contains(&said.as_str()),
-        Entrance::Tls { sni: Some(sni), .. } => said == *sni,
-        Entrance::Tls { sni: None, local, .. } => {
+        Entrance::Tls { sni, local, .. } => {
             let address = said.trim_start_matches('[').trim_end_matches(']');
-            address.parse() == Ok(local.ip().to_canonical()) || address.parse() == Ok(local.ip())
+            let is_ours =
+                || address.parse() == Ok(local.ip().to_canonical()) || address.parse() == Ok(local.ip());
+            sni.as_ref().is_some_and(|sni| said == *sni) || is_ours()
         }
     };
     let port = host.as_ref().and_then(Authority::port_u16);
@@ -172,10 +174,11 @@ mod tests {
         let named = Entrance::Tls {
             local: "10.0.0.1:9443".parse().unwrap(),
             sni: Some("node.example".to_owned()),
-            certified: false,
+            certified: None,
         };
         assert!(check(&named, &["Node.example:9443"]));
-        let address = Entrance::Tls { local: "[::1]:9443".parse().unwrap(), sni: None, certified: false };
+        assert!(check(&named, &["10.0.0.1:9443"]), "a pod that is found by its address");
+        let address = Entrance::Tls { local: "[::1]:9443".parse().unwrap(), sni: None, certified: None };
         assert!(check(&address, &["[::1]:9443"]));
         for (entrance, hosts) in [
             (&socket, &[][..]),
@@ -183,7 +186,8 @@ mod tests {
             (&socket, &["localhost:80"]),
             (&socket, &["localhost", "localhost"]),
             (&named, &["node.example"]),
-            (&named, &["10.0.0.1:9443"]),
+            (&named, &["10.0.0.2:9443"]),
+            (&named, &["10.0.0.1"]),
             (&named, &["other.example:9443"]),
             (&address, &["[::2]:9443"]),
         ] {

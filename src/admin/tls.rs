@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::Admin;
+use super::names::names;
 use super::serve::{CONNECTIONS, Entrance, serve};
 
 /// From accept to the end of the handshake.
@@ -143,7 +144,9 @@ impl AdminTls {
             local,
             sni: session.server_name().map(str::to_ascii_lowercase),
             // The verifier has accepted it, or the handshake would have failed.
-            certified: session.peer_certificates().is_some(),
+            certified: session
+                .peer_certificates()
+                .map(|chain| chain.first().map_or_else(Vec::new, |leaf| names(leaf)).into()),
         };
         serve(admin, stream, entrance).await;
     }

@@ -10,11 +10,11 @@ use super::catalogue::{self, Watched};
 use super::control;
 use super::events::SupplyEvents;
 use super::systemd;
-use crate::admin::{Access, Identity, Role, Token};
+use crate::admin::{Access, Holder, Identity, Role, Token};
 use crate::base::clock::{Clock, Timestamp};
 use crate::config::{
-    AccessFormat, AdminConfig, AdminRole, CheckedConfig, QueryMode, RepositoryConfig, Source, TlsFiles,
-    UpstreamsConfig,
+    AccessFormat, AdminConfig, AdminRole, CertificateConfig, CheckedConfig, QueryMode, RepositoryConfig,
+    Source, TlsFiles, UpstreamsConfig,
 };
 use crate::control::Control;
 use crate::fill::{self, Fills, Origin, Supply};
@@ -24,7 +24,7 @@ use crate::proxy::{self, Kind, Parts, Plane, Repository, Routes};
 use crate::repository::rules::{Rule, Rules};
 use crate::server::{self, Bound, Listener, Tls};
 use crate::store::{self, Store};
-use crate::telemetry::{self, AccessLog, Metrics};
+use crate::telemetry::{self, AccessLog, Metrics, Tracer};
 use crate::upstream::{self, Sources, Trust, Upstream};
 
 /// The name of the listeners with TLS, and of those without.
@@ -59,6 +59,7 @@ pub(super) struct RepositoryParts {
     pub(super) fills: Fills,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) tracer: Option<Arc<dyn Tracer>>,
 }
 
 /// A repository as it is served, with what it was made from.
@@ -68,6 +69,21 @@ pub(super) struct Made {
     pub(super) repository: Arc<Repository>,
     pub(super) sources: Option<Sources>,
     pub(super) catalogues: Option<Arc<Watched>>,
+}
+
+impl Made {
+    /// Looks after its catalogues, if it has some and does not yet.
+    pub(super) fn watch(&self, metrics: &Metrics) {
+        if let Some(catalogues) = &self.catalogues {
+            catalogues.begin(metrics);
+        }
+    }
+
+    /// Whether it looks after all catalogues it has.
+    #[cfg(test)]
+    pub(super) fn is_watched(&self) -> bool {
+        self.catalogues.as_ref().is_none_or(|catalogues| catalogues.has_begun())
+    }
 }
 
 pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Built> {
@@ -89,9 +105,11 @@ pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Buil
         fills: fills.clone(),
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
+        tracer: open_tracer(config)?,
     };
     let made = config.repositories.iter().map(|repository| make_repository(config, repository, &parts));
     let made = made.collect::<anyhow::Result<Vec<_>>>()?;
+    made.iter().for_each(|made| made.watch(&metrics));
     let routes = Routes::new(made.iter().map(|made| Arc::clone(&made.repository)).collect());
     let options = proxy::Options {
         node: config.server.node.clone(),
@@ -104,6 +122,7 @@ pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Buil
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
         access: Some(access.clone()),
+        tracer: parts.tracer.clone(),
     };
     let plane = Arc::new(Plane::new(options, routes, for_plane));
     let control = control::build(config, &clock)?.map(Arc::new);
@@ -117,20 +136,20 @@ pub(super) fn make_repository(
     repository: &RepositoryConfig,
     parts: &RepositoryParts,
 ) -> anyhow::Result<Made> {
-    let RepositoryParts { store, fills, clock, metrics } = parts;
+    let RepositoryParts { store, fills, clock, metrics, .. } = parts;
     let (kind, sources, catalogues) = match &repository.source {
         Source::Directory(path) => (open_directory(path, repository, clock)?, None, None),
         Source::Upstreams(upstreams) => {
             let from = build_sources(config, repository, upstreams, clock)?;
-            let supply = Arc::new(build_supply(config, (repository, upstreams), from.clone(), metrics)?);
+            let supply = Arc::new(build_supply(config, (repository, upstreams), from.clone(), parts)?);
             let origin = Arc::new(Origin { store: store.clone(), fills: fills.clone(), supply });
-            let catalogues = catalogue::build(config, (repository, upstreams), &origin, metrics, clock)?;
-            let watched = catalogues.clone();
+            let watched = catalogue::build(config, (repository, upstreams), &origin, metrics, clock)?;
+            let catalogues = watched.as_ref().map(|it| Arc::clone(&it.catalogues));
             (Kind::Upstreams { origin, catalogues }, Some(from), watched)
         }
     };
     let made = Arc::new(build_repository(repository, kind, metrics));
-    let catalogues = catalogues.map(|it| Arc::new(Watched::begin(it)));
+    let catalogues = catalogues.map(Arc::new);
     Ok(Made { config: repository.clone(), repository: made, sources, catalogues })
 }
 
@@ -234,18 +253,39 @@ fn open_access_log(config: &CheckedConfig) -> anyhow::Result<AccessLog> {
     Ok(log)
 }
 
+/// Who is told about traces, where somebody is.
+#[cfg(feature = "otlp")]
+fn open_tracer(config: &CheckedConfig) -> anyhow::Result<Option<Arc<dyn Tracer>>> {
+    let Some(otlp) = &config.log.otlp else { return Ok(None) };
+    let options = telemetry::OtlpOptions {
+        endpoint: otlp.endpoint.clone(),
+        ca: otlp.ca.as_deref().map(read).transpose()?,
+        one_in: otlp.one_in,
+        node: config.server.node.clone(),
+    };
+    Ok(Some(Arc::new(telemetry::Otlp::start(&options).context("[log] otlp")?)))
+}
+
+/// The check refuses a configuration that asks for traces.
+#[cfg(not(feature = "otlp"))]
+fn open_tracer(_: &CheckedConfig) -> anyhow::Result<Option<Arc<dyn Tracer>>> {
+    Ok(None)
+}
+
 /// Who may come in by the admin API.
 pub(super) fn read_access(config: &AdminConfig) -> anyhow::Result<Access> {
+    let role = |role| match role {
+        AdminRole::Viewer => Role::Viewer,
+        AdminRole::Operator => Role::Operator,
+    };
     let mut tokens = Vec::new();
     for token in &config.tokens {
-        let role = match token.role {
-            AdminRole::Viewer => Role::Viewer,
-            AdminRole::Operator => Role::Operator,
-        };
         let secret = token.secret.read().with_context(|| format!("the token {} of [admin]", token.name))?;
-        tokens.push(Token::new(token.name.clone(), role, &secret));
+        tokens.push(Token::new(token.name.clone(), role(token.role), &secret));
     }
-    Ok(Access { tokens, operators: config.operators.clone(), viewers: config.viewers.clone() })
+    let holder = |it: &CertificateConfig| Holder { name: it.name.clone(), role: role(it.role) };
+    let holders = config.certificates.iter().map(holder).collect();
+    Ok(Access { tokens, holders, operators: config.operators.clone(), viewers: config.viewers.clone() })
 }
 
 /// What the admin listener shows and trusts; `None` where there is none.
@@ -316,10 +356,10 @@ fn build_supply(
     config: &CheckedConfig,
     (repository, upstreams): (&RepositoryConfig, &UpstreamsConfig),
     sources: Sources,
-    metrics: &Arc<Metrics>,
+    parts: &RepositoryParts,
 ) -> anyhow::Result<Supply> {
     let names = sources.all().iter().map(|upstream| upstream.name());
-    let events = SupplyEvents::new(Arc::clone(metrics), names);
+    let events = SupplyEvents::new(Arc::clone(&parts.metrics), parts.tracer.clone(), names);
     Ok(Supply {
         name: repository.name.clone(),
         prefix: repository.path.clone(),

@@ -1,6 +1,6 @@
 //! From what a repository says about its catalogues to the part that watches them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use tokio::task::JoinHandle;
@@ -15,7 +15,7 @@ use crate::fill::Origin;
 use crate::repository::preset;
 use crate::repository::rules::{Globs, Rules};
 use crate::stage::{Catalogues, Options, Prepare};
-use crate::telemetry::Metrics;
+use crate::telemetry::{CatalogueMetrics, Metrics};
 
 /// What kind of repository this is; `None` where nothing is known about its names.
 pub(super) fn preset_of(repository: &RepositoryConfig) -> Option<&'static dyn preset::Preset> {
@@ -26,24 +26,44 @@ pub(super) fn preset_of(repository: &RepositoryConfig) -> Option<&'static dyn pr
     watched.then(|| preset::preset_named(repository.preset.as_str())).flatten()
 }
 
-/// Catalogues that are looked after until this is dropped.
+/// Catalogues that are looked after, once that has begun and until this is dropped.
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) catalogues: Arc<Catalogues>,
-    task: JoinHandle<()>,
+    counts: CatalogueMetrics,
+    task: OnceLock<JoinHandle<()>>,
 }
 
 impl Watched {
-    /// Looks after `catalogues` from now on. Inside a tokio runtime.
-    pub(super) fn begin(catalogues: Arc<Catalogues>) -> Self {
-        let task = tokio::spawn(Arc::clone(&catalogues).run());
-        Self { catalogues, task }
+    /// Looks after them from now on; a second time changes nothing. Inside a tokio runtime.
+    ///
+    /// Not when they are made: a reload that is only tried makes them too, and must not have anybody asked.
+    pub(super) fn begin(&self, metrics: &Metrics) {
+        self.task.get_or_init(|| {
+            let (watched, counts) = (Arc::downgrade(&self.catalogues), self.counts.clone());
+            metrics.before_reading(move |_| {
+                let Some(catalogues) = watched.upgrade() else { return };
+                let status = catalogues.status();
+                let shown = || status.iter().filter_map(|it| it.generation.as_ref());
+                counts.timestamp.set(shown().map(|it| it.staged_at.0 / 1_000).max().unwrap_or(0));
+                counts.age.set(status.iter().map(|it| it.age.as_secs()).max().unwrap_or(0));
+                counts.alarm.set(u64::from(status.iter().any(|it| it.alarm)));
+            });
+            tokio::spawn(Arc::clone(&self.catalogues).run())
+        });
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_begun(&self) -> bool {
+        self.task.get().is_some()
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
     }
 }
 
@@ -54,7 +74,7 @@ pub(super) fn build(
     origin: &Arc<Origin>,
     metrics: &Metrics,
     clock: &Clock,
-) -> anyhow::Result<Option<Arc<Catalogues>>> {
+) -> anyhow::Result<Option<Watched>> {
     let kind = preset_of(repository);
     let Some((watched, kind)) = upstreams.catalogue.as_ref().zip(kind) else { return Ok(None) };
     let options =
@@ -62,16 +82,7 @@ pub(super) fn build(
     let counts = metrics.catalogues(&repository.name);
     let events = Box::new(CatalogueEvents(counts.clone()));
     let catalogues = Catalogues::new(options, kind, Arc::clone(origin), clock.clone(), events);
-    let watched = Arc::downgrade(&catalogues);
-    metrics.before_reading(move |_| {
-        let Some(catalogues) = watched.upgrade() else { return };
-        let status = catalogues.status();
-        let shown = || status.iter().filter_map(|it| it.generation.as_ref());
-        counts.timestamp.set(shown().map(|it| it.staged_at.0 / 1_000).max().unwrap_or(0));
-        counts.age.set(status.iter().map(|it| it.age.as_secs()).max().unwrap_or(0));
-        counts.alarm.set(u64::from(status.iter().any(|it| it.alarm)));
-    });
-    Ok(Some(catalogues))
+    Ok(Some(Watched { catalogues, counts, task: OnceLock::new() }))
 }
 
 fn options(

@@ -7,19 +7,24 @@ use http::StatusCode;
 
 use crate::fill::Events;
 use crate::stage;
-use crate::telemetry::{CatalogueMetrics, Metrics, UpstreamMetrics};
+use crate::telemetry::{CatalogueMetrics, FillRecord, Metrics, Span, Tracer, UpstreamMetrics};
 
 /// The counts of one repository's upstreams.
 #[derive(Debug)]
 pub(super) struct SupplyEvents {
     metrics: Arc<Metrics>,
     upstreams: HashMap<String, UpstreamMetrics>,
+    tracer: Option<Arc<dyn Tracer>>,
 }
 
 impl SupplyEvents {
-    pub(super) fn new<'a>(metrics: Arc<Metrics>, names: impl Iterator<Item = &'a str>) -> Self {
+    pub(super) fn new<'a>(
+        metrics: Arc<Metrics>,
+        tracer: Option<Arc<dyn Tracer>>,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Self {
         let upstreams = names.map(|name| (name.to_owned(), metrics.upstream(name))).collect();
-        Self { metrics, upstreams }
+        Self { metrics, upstreams, tracer }
     }
 
     fn upstream(&self, name: &str, count: impl FnOnce(&UpstreamMetrics)) {
@@ -55,6 +60,12 @@ impl Events for SupplyEvents {
 
     fn healed(&self, well: bool) {
         self.metrics.blocks_healed.of(if well { "healed" } else { "lost" }).inc();
+    }
+
+    fn traced(&self, span: &Span, record: &FillRecord<'_>) {
+        if let Some(tracer) = &self.tracer {
+            tracer.fill(span, record);
+        }
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn tell_catalogue(
                 path: place.path.clone(),
                 below: place.below.clone(),
                 query: None,
-                key: file.key,
+                key: file.file.key.clone(),
             };
             Told::Listed(Box::new(listed), Effective::immutable())
         }
@@ -100,6 +100,7 @@ fn tell_listed(file: &ListedFile, now: Timestamp, story: &mut Story) {
         Some(generation) => tell_generation(generation, now, story),
         None => story.say("Its own name says its digest."),
     }
+    let file = &file.file;
     let length = file.expect.length.map_or_else(|| "a size that is not listed".to_owned(), render_size);
     let word = file.expect.word().unwrap_or_default();
     story.say(format!(

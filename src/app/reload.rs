@@ -242,6 +242,7 @@ impl Reloader {
         if let (Some(presence), Some(agents)) = (&turn.presence, &next.config.presence) {
             presence.rule(super::presence::rules(agents));
         }
+        next.made.iter().for_each(|made| made.watch(&self.parts.metrics));
         self.plane.publish(Routes::new(next.made.iter().map(|made| Arc::clone(&made.repository)).collect()));
         self.in_force.store(Arc::new(InForce { config: Arc::new(next.config), made: next.made }));
         turn.prints = next.prints;
@@ -346,6 +347,7 @@ fn restarts(old: &CheckedConfig, new: &CheckedConfig) -> Vec<Change> {
     note("[log] format", old.log.format != new.log.format);
     note("[log] access", old.log.access != new.log.access);
     note("[log] access_format", old.log.access_format != new.log.access_format);
+    note("[log] otlp", old.log.otlp != new.log.otlp);
     found
 }
 
@@ -416,6 +418,9 @@ fn changed((old, before): (&CheckedConfig, &Prints), next: &Next) -> Vec<Change>
     if admin.tokens != next_admin.tokens || prints_differ("[admin] tokens") {
         note("[admin] tokens", "changed");
     }
+    if admin.certificates != next_admin.certificates {
+        note("[admin] certificates", "changed");
+    }
     if admin.operators != next_admin.operators || admin.viewers != next_admin.viewers {
         note("[admin] operators, viewers", "changed");
     }
@@ -439,4 +444,40 @@ fn changed((old, before): (&CheckedConfig, &Prints), next: &Next) -> Vec<Change>
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Clock;
+
+    fn config(dir: &Path, every: &str) -> CheckedConfig {
+        let text = format!(
+            "[server]\nplain_listen = \"127.0.0.1:0\"\n[cache]\ndir = \"cache\"\nsize = \"64MiB\"\nmemory = \"8MiB\"\n\
+             [[repository]]\nname = \"o\"\npath = \"/o/\"\nchecksums = true\ncheck_every = \"{every}\"\n\
+             upstreams = [\"http://127.0.0.1:9/o/\"]\n"
+        );
+        let file = dir.join("waypost.toml");
+        std::fs::write(&file, text).unwrap();
+        config::load(&file).unwrap().0
+    }
+
+    #[tokio::test]
+    async fn a_reload_that_is_only_tried_watches_no_catalogue() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = config(dir.path(), "1m");
+        let built = build::build(&first, Clock::system()).unwrap();
+        assert!(built.made.iter().all(|made| made.is_watched()));
+        let made = (built.parts.clone(), Arc::clone(&built.plane), built.made.clone());
+        let reloader = Reloader::new(&first, made, (None, None), None);
+        let next = config(dir.path(), "2m");
+        let (old, before) = (reloader.in_force.load_full(), reloader.turn.lock().prints.clone());
+        let tried = reloader.prepare(&old, &before, next).unwrap();
+        assert!(tried.made.iter().all(|made| !made.is_watched()), "nobody is asked because of it");
+        assert!(reloader.reload(true).unwrap().changed);
+        assert!(reloader.reload(false).unwrap().changed);
+        let now = reloader.in_force.load_full();
+        assert!(!now.made.is_empty() && now.made.iter().all(|made| made.is_watched()));
+        built.store.close().await;
+    }
 }

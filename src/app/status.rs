@@ -12,7 +12,7 @@ use crate::fill::Fills;
 use crate::server::{Cut, Phase, Rejected, Totals};
 use crate::stage::{Catalogues, ScopeStatus};
 use crate::store::Store;
-use crate::telemetry::{AccessLog, CacheResult, Exposition, Metrics};
+use crate::telemetry::{AccessLog, CacheResult, Exposition, Metrics, Tracer};
 use crate::upstream::{Sources, State};
 
 /// The node as the admin socket sees it.
@@ -33,7 +33,7 @@ impl NodeStatus {
             &built.metrics,
             (store.clone(), fills.clone()),
             Arc::clone(&server),
-            built.access.clone(),
+            (built.access.clone(), built.parts.tracer.clone()),
         );
         let metrics = Arc::clone(&built.metrics);
         Self { metrics, store, fills, server, phase, began: Instant::now() }
@@ -92,7 +92,7 @@ fn copy_on_reading(
     metrics: &Metrics,
     (store, fills): (Store, Fills),
     server: Arc<Totals>,
-    access: AccessLog,
+    (access, tracer): (AccessLog, Option<Arc<dyn Tracer>>),
 ) {
     metrics.before_reading(move |metrics| {
         let totals = store.totals();
@@ -117,6 +117,7 @@ fn copy_on_reading(
             metrics.connections_rejected.of(why.as_str()).copy(server.cut(why));
         }
         metrics.access_log_dropped.copy(access.dropped());
+        metrics.trace_spans_lost.copy(tracer.as_ref().map_or(0, |tracer| tracer.lost()));
     });
 }
 

@@ -43,6 +43,9 @@ pub(super) async fn begin(node: &Arc<NodeOperator>, ask: WarmAsk) -> Result<Job,
         return Err(fault::bad("`limit_rate` is 0", "leave it out for no limit"));
     }
     let paths = expand(node, &ask.patterns, ask.catalog).await?;
+    if paths.is_empty() {
+        return Err(nothing_matches(node, &ask));
+    }
     if ask.dry_run {
         return Ok(dry_run(node, &paths).await);
     }
@@ -84,6 +87,26 @@ async fn expand(node: &NodeOperator, patterns: &[String], catalog: bool) -> Resu
         }
     }
     Ok(paths.into_iter().collect())
+}
+
+/// A pattern that reaches nothing is a mistake, or too early: whoever wrote it thinks that files will be here.
+fn nothing_matches(node: &NodeOperator, ask: &WarmAsk) -> ApiError {
+    let no_catalogue = node.reloader.catalogues().is_empty();
+    let (message, help) = match (ask.catalog, no_catalogue) {
+        (true, true) => (
+            "no repository has a catalogue".to_owned(),
+            "name files by their paths, or give a repository a preset that has one",
+        ),
+        (true, false) => (
+            "no catalogue lists a file that matches".to_owned(),
+            "look at the catalogues in waypost status, and at the pattern: letters count, ** is any depth",
+        ),
+        (false, _) => (
+            format!("nothing is known that matches {}", ask.patterns.join(", ")),
+            "a pattern reaches what is stored and what catalogues list; name other files by their paths, or with --from-file",
+        ),
+    };
+    ApiError::not_found(message, help)
 }
 
 /// What is stored of the files that match, up to a few more than may be.
@@ -275,12 +298,13 @@ async fn listed(
     file: stage::ListedFile,
 ) -> Option<fill::Job> {
     catalogues.adopt(&file).await;
+    let file = file.file;
     if node.store.find(file.key.as_str()).await.is_some() {
         return None;
     }
     let effective = crate::repository::rules::Effective::immutable();
-    let job = job_of(origin, (file.key, file.ask.into(), None), None, effective);
-    Some(fill::Job { expect: Some(Arc::new(file.expect)), pinned: true, ..job })
+    let job = job_of(origin, (file.key.clone(), file.ask.to_string(), None), None, effective);
+    Some(fill::Job { expect: Some(Arc::clone(&file.expect)), pinned: true, ..job })
 }
 
 fn job_of(
@@ -290,20 +314,10 @@ fn job_of(
     effective: crate::repository::rules::Effective,
 ) -> fill::Job {
     fill::Job {
-        key,
-        path,
         query,
-        forwarded: HeaderMap::new(),
-        supply: Arc::clone(&origin.supply),
-        effective,
         seen: stale.as_ref().map(|entry| entry.head.received_at),
         stale,
         wanted: true,
-        loop_tokens: Vec::new(),
-        expect: None,
-        only: None,
-        ask_headers: HeaderMap::new(),
-        pinned: false,
-        pace: None,
+        ..fill::Job::new(key, path, &origin.supply, effective)
     }
 }

@@ -72,6 +72,11 @@ pub const WRONG_FILES: usize = 1_024;
 /// How long upstreams that sent wrong bytes of a file are asked last for it: a mirror is rarely repaired faster.
 pub const WRONG_FOR: Duration = Duration::from_secs(300);
 
+/// How long a listed file that every upstream has wrong is answered with an error at once. As long as clients that insist
+/// wait for another question about one file: a publication that is under way is over in minutes, and a crowd of agents
+/// must not fetch what is known to be of no use.
+pub const SPOILED_FOR: Duration = Duration::from_secs(5);
+
 /// Longest lifetime that is guessed from `Last-Modified` where the origin says nothing about freshness
 /// (RFC 9111 §4.2.2 suggests a tenth of the age): update files are replaced under their name, and a year-old
 /// one would be "fresh" for a month.

@@ -22,11 +22,15 @@ pub(super) async fn run(args: &ReloadArgs, global: &GlobalArgs) -> anyhow::Resul
             let when = if change.restart { "  (waits for a restart)" } else { "" };
             text += &format!("{} {}{when}\n", change.how, change.what);
         }
-        text + match (args.dry_run, done.changed) {
-            (true, true) => "this would be in force after a reload\n",
-            (true, false) => "a reload would change nothing\n",
-            (false, true) => "in force\n",
-            (false, false) => "nothing to do\n",
+        let waits = done.changes.iter().any(|change| change.restart);
+        text + match (args.dry_run, done.changed, waits) {
+            (true, true, _) => "this would be in force after a reload\n",
+            (true, false, false) => "a reload would change nothing\n",
+            (true, false, true) => "a reload would change nothing; a restart would\n",
+            (false, true, false) => "in force\n",
+            (false, true, true) => "in force, but for what waits for a restart\n",
+            (false, false, false) => "nothing to do\n",
+            (false, false, true) => "nothing is in force yet: it waits for a restart of the node\n",
         }
     })?;
     Ok(Exit::Done)

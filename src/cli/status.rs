@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::args::GlobalArgs;
 use super::client::Client;
 use super::exit::{Exit, Failure};
-use super::operate_args::{FillsCancelArgs, FillsLsArgs, HealthArgs, StatusArgs};
+use super::operate_args::{FillsCancelArgs, FillsLsArgs, HealthArgs, Output, StatusArgs};
 use super::print::{self, Table};
 use super::talk;
 use crate::admin::api::{Done, Named};
@@ -19,7 +19,8 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// `waypost status`
 pub(super) async fn status(args: &StatusArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
-    watch(args.watch, global, "/v1/status", screen).await
+    let wide = global.format() == Output::Wide;
+    watch(args.watch, global, "/v1/status", |status| screen(status, wide)).await
 }
 
 /// `waypost fills ls`
@@ -81,8 +82,8 @@ fn sum(value: &Value, path: &str) -> u64 {
     of.map_or(0, |of| of.values().filter_map(Value::as_u64).sum())
 }
 
-/// One screen.
-fn screen(status: &Value) -> String {
+/// One screen; wide, with what is behind its sums.
+fn screen(status: &Value, wide: bool) -> String {
     let mut text = format!(
         "waypost {}  {}  up {}  {}\n",
         word(status, "/version"),
@@ -115,13 +116,42 @@ fn screen(status: &Value) -> String {
     if let Some(why) = status.pointer("/cache/degraded").and_then(Value::as_str) {
         text += &format!("          DEGRADED: {why}\n");
     }
+    if wide {
+        text += &format!(
+            "          {}, {} promised to fetches, {}\n",
+            print::many(number(status, "/cache/partials"), "unfinished file"),
+            render_size(number(status, "/cache/reserved_bytes")),
+            print::many(number(status, "/cache/integrity_failures"), "damaged block"),
+        );
+        text += &traffic(status);
+    }
     text += &upstreams(status);
-    text += &catalogues(status);
+    text += &catalogues(status, wide);
     if let Some(table) = fills_table(status) {
         text += "\n";
         text += &table;
     }
     text
+}
+
+/// How requests were answered, by result.
+fn traffic(status: &Value) -> String {
+    let (requests, bytes) = (sum(status, "/traffic/requests"), sum(status, "/traffic/bytes"));
+    let mut table = Table::new(&["RESULT", "REQUESTS", "OF ALL", "BYTES", "OF ALL"], &[1, 2, 3, 4]);
+    for (result, count) in
+        status.pointer("/traffic/requests").and_then(Value::as_object).into_iter().flatten()
+    {
+        let (count, size) =
+            (count.as_u64().unwrap_or(0), number(status, &format!("/traffic/bytes/{result}")));
+        table.row(vec![
+            result.clone(),
+            count.to_string(),
+            print::percent(count, requests),
+            render_size(size),
+            print::percent(size, bytes),
+        ]);
+    }
+    if table.is_empty() { String::new() } else { format!("\n{}", table.render()) }
 }
 
 fn upstreams(status: &Value) -> String {
@@ -141,8 +171,12 @@ fn upstreams(status: &Value) -> String {
     if table.is_empty() { String::new() } else { format!("\n{}", table.render()) }
 }
 
-fn catalogues(status: &Value) -> String {
-    let mut table = Table::new(&["CATALOGUE", "REPOSITORY", "VERSION", "CONFIRMED", "STATE"], &[]);
+fn catalogues(status: &Value, wide: bool) -> String {
+    let heading =
+        ["CATALOGUE", "REPOSITORY", "VERSION", "CONFIRMED", "STATE", "GENERATION", "FILES", "KEPT", "FROM"];
+    let heading = heading.get(..if wide { 9 } else { 5 }).unwrap_or(&heading);
+    let mut table = Table::new(heading, &[6, 7]);
+    let mut troubles = String::new();
     for row in status.get("catalogues").and_then(Value::as_array).into_iter().flatten() {
         let age = row.get("age_seconds").and_then(Value::as_u64);
         let confirmed = age.map_or_else(|| "-".to_owned(), |age| format!("{age} s ago"));
@@ -156,9 +190,23 @@ fn catalogues(status: &Value) -> String {
             (false, why) => format!("nothing newer: {why}"),
         };
         let names = [word(row, "/root"), word(row, "/repository"), version].map(str::to_owned);
-        table.row(names.into_iter().chain([confirmed, state]).collect());
+        let mut cells: Vec<String> = names.into_iter().chain([confirmed, state]).collect();
+        if wide {
+            let count = |name: &str| {
+                row.get(name).and_then(Value::as_u64).map_or("-".to_owned(), |it| it.to_string())
+            };
+            let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+            cells.extend([or_dash(word(row, "/generation")), count("files"), count("kept")]);
+            cells.push(or_dash(word(row, "/upstream")));
+            let detail = word(row, "/trouble/detail");
+            if !detail.is_empty() {
+                troubles +=
+                    &format!("  {}: {}\n", print::printable(word(row, "/root")), print::printable(detail));
+            }
+        }
+        table.row(cells);
     }
-    if table.is_empty() { String::new() } else { format!("\n{}", table.render()) }
+    if table.is_empty() { String::new() } else { format!("\n{}{troubles}", table.render()) }
 }
 
 fn fills_table(value: &Value) -> Option<String> {

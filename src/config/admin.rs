@@ -3,15 +3,20 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::checked::{AdminConfig, AdminRole, ServerConfig, TokenConfig};
+use super::checked::{AdminConfig, AdminRole, CertificateConfig, ServerConfig, TokenConfig};
 use super::diagnostic::{Code, Diagnostic};
 use super::files::{self, IDENTITY};
 use super::node;
-use super::ranges::{SOCKET_PATH_BYTES, TOKEN_BYTES, TOKENS};
+use super::ranges::{
+    CERTIFICATE_NAME_BYTES, CERTIFICATES, SOCKET_PATH_BYTES, TOKEN_BYTES, TOKEN_NAME_BYTES, TOKENS,
+};
 use super::reader::{At, Keys, Section};
 
-pub(super) const ADMIN: Keys =
-    Keys { known: &["socket", "operators", "viewers", "listen", "tls", "client_ca", "tokens"], later: &[] };
+pub(super) const ADMIN: Keys = Keys {
+    known: &["socket", "operators", "viewers", "listen", "tls", "client_ca", "certificates", "tokens"],
+    later: &[],
+};
+pub(super) const CERTIFICATE: Keys = Keys { known: &["name", "role"], later: &[] };
 pub(super) const TOKEN: Keys = Keys { known: &["name", "role", "secret"], later: &[] };
 
 /// `[admin]`; `server` has the certificate that is shown where no other is named.
@@ -23,7 +28,7 @@ pub(super) fn admin(section: &Section<'_>, server: &ServerConfig) -> AdminConfig
     if let Some(path) = &client_ca {
         files::check_certificates(section.cx, path);
     }
-    let tokens = tokens(section);
+    let (certificates, tokens) = (certificates(section), tokens(section));
     if listen.is_some() {
         if !section.has("tokens") && !section.has("client_ca") {
             section.missing("tokens", "write tokens = [{ name = \"ops\", role = \"operator\", secret = { file = \"ops.token\" } }], or client_ca");
@@ -32,7 +37,7 @@ pub(super) fn admin(section: &Section<'_>, server: &ServerConfig) -> AdminConfig
             section.missing("tls", "write tls = { cert = \"admin.pem\", key = { file = \"admin.key\" } }");
         }
     } else if !section.has("listen") {
-        for key in ["tls", "client_ca", "tokens"] {
+        for key in ["tls", "client_ca", "certificates", "tokens"] {
             if let Some(span) = section.key_span(key) {
                 let message = format!("`{key}` has no effect without `listen`");
                 section.cx.report(Diagnostic::warning(Code::NoEffect, span, message));
@@ -46,6 +51,7 @@ pub(super) fn admin(section: &Section<'_>, server: &ServerConfig) -> AdminConfig
         tls: tls.or_else(|| server.tls.clone()).filter(|_| listen.is_some()),
         listen,
         client_ca: client_ca.map(|at| at.value),
+        certificates,
         tokens,
     }
 }
@@ -94,6 +100,68 @@ fn group(section: &Section<'_>, key: &str) -> Option<String> {
     Some(text.value.to_owned())
 }
 
+fn certificates(section: &Section<'_>) -> Vec<CertificateConfig> {
+    let sections = section.sections("certificates", "{ name, role } of certificates", &CERTIFICATE);
+    if sections.len() > CERTIFICATES {
+        node::too_many(section, "certificates", CERTIFICATES);
+    }
+    if let Some(span) = section.key_span("certificates")
+        && !section.has("client_ca")
+        && section.has("listen")
+    {
+        let found =
+            Diagnostic::warning(Code::NoEffect, span, "`certificates` has no effect without `client_ca`");
+        section.cx.report(found.help("write client_ca = \"staff.pem\", the authority that signs them"));
+    }
+    let mut names = Names::default();
+    sections.iter().filter_map(|it| holder(it, &mut names)).collect()
+}
+
+fn holder<'a>(holder: &Section<'a>, names: &mut Names<'a>) -> Option<CertificateConfig> {
+    for (key, help) in [
+        ("name", "write name = \"ann\": the common name, or a mailbox, host or URI of the certificate"),
+        ROLE,
+    ] {
+        if !holder.has(key) {
+            holder.missing(key, help);
+        }
+    }
+    let role = role(holder);
+    let name = names.take(holder, "two certificates have this name", CERTIFICATE_NAME_BYTES)?;
+    Some(CertificateConfig { name, role: role? })
+}
+
+const ROLE: (&str, &str) = ("role", "write role = \"viewer\" or role = \"operator\"");
+
+fn role(section: &Section<'_>) -> Option<AdminRole> {
+    let roles = [("viewer", AdminRole::Viewer), ("operator", AdminRole::Operator)];
+    section.word("role", &roles).map(|at| at.value)
+}
+
+/// Names of a list, each once.
+#[derive(Default)]
+struct Names<'a>(Vec<At<&'a str>>);
+
+impl<'a> Names<'a> {
+    /// The `name` of one more of them, or a note what is wrong with it.
+    fn take(&mut self, section: &Section<'a>, twice: &str, longest: usize) -> Option<String> {
+        let name = section.text("name")?;
+        let value = name.value;
+        if let Some(first) = self.0.iter().find(|first| first.value == value) {
+            let found = Diagnostic::error(Code::Conflict, name.span.clone(), twice);
+            section.cx.report(found.related(first.span.clone(), "first here"));
+        }
+        if value.is_empty() || value.len() > longest {
+            let message = format!("`name` is empty or longer than {longest}");
+            let found = Diagnostic::error(Code::BadValue, name.span, message);
+            section.cx.report(found.help("write a short name, such as \"ops\""));
+            return None;
+        }
+        self.0.push(name);
+        Some(value.to_owned())
+    }
+}
+
 fn tokens(section: &Section<'_>) -> Vec<TokenConfig> {
     let sections = section.sections("tokens", "{ name, role, secret } of tokens", &TOKEN);
     if sections.len() > TOKENS {
@@ -106,41 +174,25 @@ fn tokens(section: &Section<'_>) -> Vec<TokenConfig> {
         let found = Diagnostic::error(Code::Missing, span, "`tokens` has none, so nobody could come in");
         section.cx.report(found.help("write one, or client_ca"));
     }
-    let mut names: Vec<At<&str>> = Vec::new();
-    let mut tokens = Vec::new();
-    for token in &sections {
-        if let Some(name) = token.text("name") {
-            if let Some(first) = names.iter().find(|first| first.value == name.value) {
-                let found = Diagnostic::error(Code::Conflict, name.span.clone(), "two tokens have this name");
-                section.cx.report(found.related(first.span.clone(), "first here"));
-            }
-            names.push(name);
-        }
-        tokens.extend(one(token));
-    }
-    tokens
+    let mut names = Names::default();
+    sections.iter().filter_map(|token| one(token, &mut names)).collect()
 }
 
-fn one(token: &Section<'_>) -> Option<TokenConfig> {
+fn one<'a>(token: &Section<'a>, names: &mut Names<'a>) -> Option<TokenConfig> {
     for (key, help) in [
         ("name", "write name = \"ops\"; the log names who did something by it"),
-        ("role", "write role = \"viewer\" or role = \"operator\""),
+        ROLE,
         ("secret", "write secret = { file = \"ops.token\" } or { env = \"OPS_TOKEN\" }"),
     ] {
         if !token.has(key) {
             token.missing(key, help);
         }
     }
-    let role = token.word("role", &[("viewer", AdminRole::Viewer), ("operator", AdminRole::Operator)]);
+    let role = role(token);
     let secret = token.secret("secret");
     if let Some(secret) = &secret {
         files::check_token(token.cx, secret, TOKEN_BYTES);
     }
-    let name = token.text("name")?;
-    if name.value.is_empty() || name.value.len() > 64 {
-        let found = Diagnostic::error(Code::BadValue, name.span, "`name` is empty or longer than 64");
-        token.cx.report(found.help("write a short name, such as \"ops\""));
-        return None;
-    }
-    Some(TokenConfig { name: name.value.to_owned(), role: role?.value, secret: secret?.value })
+    let name = names.take(token, "two tokens have this name", TOKEN_NAME_BYTES)?;
+    Some(TokenConfig { name, role: role?, secret: secret?.value })
 }

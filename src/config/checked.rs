@@ -73,8 +73,19 @@ pub struct AdminConfig {
     pub tls: Option<TlsFiles>,
     /// A PEM file with the authority of operators' certificates.
     pub client_ca: Option<PathBuf>,
+    /// What holders of certificates may do.
+    pub certificates: Vec<CertificateConfig>,
     /// Bearer tokens.
     pub tokens: Vec<TokenConfig>,
+}
+
+/// Somebody who comes with a certificate of `[admin] client_ca`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateConfig {
+    /// A name in the certificate.
+    pub name: String,
+    /// What they may do.
+    pub role: AdminRole,
 }
 
 /// A bearer token of `[admin]`.
@@ -317,6 +328,19 @@ pub struct LogConfig {
     pub access: Option<PathBuf>,
     /// How the access log is written.
     pub access_format: AccessFormat,
+    /// Who gets traces, if anybody does.
+    pub otlp: Option<OtlpConfig>,
+}
+
+/// `[log] otlp`: a collector of traces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtlpConfig {
+    /// Its `http://` or `https://` URL, to which `v1/traces` is added.
+    pub endpoint: String,
+    /// One of so many requests is told about, 1 to 1,000,000.
+    pub one_in: u64,
+    /// A PEM file with the authorities of its certificate, where they are not those of this machine.
+    pub ca: Option<PathBuf>,
 }
 
 /// How much is logged.

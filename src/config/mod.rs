@@ -28,9 +28,9 @@ use std::path::{Path, PathBuf};
 pub use crate::base::report::diagnostic::{Code, Diagnostic, Diagnostics, Position, Related, Severity};
 pub use agent::{AgentConfig, load_agent};
 pub use checked::{
-    AccessFormat, AdminConfig, AdminRole, CacheConfig, CatalogueConfig, CheckedConfig, Limits, LogConfig,
-    LogFormat, LogLevel, PrepareConfig, Preset, QueryMode, RepositoryConfig, RuleConfig, ServerConfig,
-    Source, TlsFiles, TokenConfig, UpstreamConfig, UpstreamsConfig,
+    AccessFormat, AdminConfig, AdminRole, CacheConfig, CatalogueConfig, CertificateConfig, CheckedConfig,
+    Limits, LogConfig, LogFormat, LogLevel, OtlpConfig, PrepareConfig, Preset, QueryMode, RepositoryConfig,
+    RuleConfig, ServerConfig, Source, TlsFiles, TokenConfig, UpstreamConfig, UpstreamsConfig,
 };
 pub use control::{
     AgentTokenConfig, AgentsConfig, ControlConfig, ControlSource, ControlUpstream, NodeTokenConfig,

@@ -1,17 +1,20 @@
 //! `[server]` and `[log]`: what belongs to the node itself.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::address::{Wrong, parse_host, parse_host_and_port};
-use super::checked::{AccessFormat, LogConfig, LogFormat, LogLevel, ServerConfig, TlsFiles};
+use super::checked::{AccessFormat, LogConfig, LogFormat, LogLevel, OtlpConfig, ServerConfig, TlsFiles};
 use super::diagnostic::{Code, Diagnostic};
 use super::files::{self, IDENTITY};
-use super::ranges::{DRAIN, NAMES, NODE_CHARS, WORKERS};
+use super::ranges::{DRAIN, NAMES, NODE_CHARS, OTLP_ONE_IN, WORKERS};
 use super::reader::{At, Context, Keys, Section};
 
 pub(super) const SERVER: Keys =
     Keys { known: &["listen", "plain_listen", "tls", "names", "node", "drain", "workers"], later: &[] };
-pub(super) const LOG: Keys = Keys { known: &["level", "format", "access", "access_format"], later: &[] };
+pub(super) const LOG: Keys =
+    Keys { known: &["level", "format", "access", "access_format", "otlp"], later: &[] };
+
+pub(super) const OTLP: Keys = Keys { known: &["endpoint", "one_in", "ca"], later: &[] };
 
 const DEFAULT_NODE: &str = "waypost";
 
@@ -188,5 +191,52 @@ pub(super) fn log(section: &Section<'_>) -> LogConfig {
         format: section.word("format", &formats).map_or_else(LogFormat::default, |at| at.value),
         access: access.map(|at| at.value),
         access_format: access_format.map_or_else(AccessFormat::default, |at| at.value),
+        otlp: section.has("otlp").then(|| otlp(section)).flatten(),
     }
+}
+
+/// Whether this program can tell a collector about traces.
+const HAS_OTLP: bool = cfg!(feature = "otlp");
+
+fn otlp(log: &Section<'_>) -> Option<OtlpConfig> {
+    let section = log.section("otlp", "`otlp`", &OTLP);
+    if !HAS_OTLP && let Some(span) = log.key_span("otlp") {
+        let found = Diagnostic::error(Code::NotAvailable, span, "this waypost was built without traces");
+        section.cx.report(found.help("use one that was built with `--features otlp`, or take `otlp` out"));
+    }
+    if !section.has("endpoint") {
+        section.missing(
+            "endpoint",
+            "write endpoint = \"http://127.0.0.1:4318\", where your collector takes OTLP over HTTP",
+        );
+    }
+    let one_in = section.count("one_in", &OTLP_ONE_IN.range).map_or(OTLP_ONE_IN.default, |at| at.value);
+    let ca = section.path("ca");
+    if let Some(path) = &ca {
+        files::check_certificates(section.cx, path);
+    }
+    let endpoint = section.text("endpoint")?;
+    let (secure, authority) = match endpoint.value.parse::<http::Uri>() {
+        Ok(uri) if uri.query().is_none() && matches!(uri.scheme_str(), Some("http" | "https")) => {
+            (uri.scheme_str() == Some("https"), uri.authority().cloned())
+        }
+        _ => (false, None),
+    };
+    let Some(authority) = authority.filter(|it| !it.as_str().contains('@') && !it.host().is_empty()) else {
+        let message = format!("`{}` is no endpoint", endpoint.value.escape_debug());
+        let found = Diagnostic::error(Code::BadValue, endpoint.span, message);
+        section.cx.report(found.help("write http://HOST:4318 or https://HOST:PORT, without user and query"));
+        return None;
+    };
+    let host = authority.host().trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
+    if !secure && !is_here {
+        let message = "traces go over the network in the clear: paths, and addresses of agents";
+        let found = Diagnostic::warning(Code::Unsafe, endpoint.span.clone(), message);
+        section.cx.report(found.help("use https://, or a collector on this machine"));
+    }
+    if !secure && let Some(span) = section.key_span("ca") {
+        section.cx.report(Diagnostic::warning(Code::NoEffect, span, "`ca` has no effect without https"));
+    }
+    Some(OtlpConfig { endpoint: endpoint.value.to_owned(), one_in, ca: ca.map(|at| at.value) })
 }

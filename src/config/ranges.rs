@@ -37,10 +37,21 @@ pub(super) const NODE_CHARS: usize = 64;
 /// Linux's `sun_path` with its NUL is 108 bytes.
 pub(super) const SOCKET_PATH_BYTES: usize = 107;
 
+// [log]
+
+/// All of them, so that whoever turns traces on sees some; a busy node tells about one of hundreds.
+pub(super) const OTLP_ONE_IN: Allowed<u64> = count(1, 1, 1_000_000);
+
 // [admin]
 
 /// One for each person or program that comes in.
 pub(super) const TOKENS: usize = 64;
+/// One for each person or program that may change something.
+pub(super) const CERTIFICATES: usize = 1_024;
+/// A URI is the longest of the names in a certificate that anybody writes down.
+pub(super) const CERTIFICATE_NAME_BYTES: usize = 255;
+/// It stands in lines of the log.
+pub(super) const TOKEN_NAME_BYTES: usize = 64;
 /// What a person could make up is shorter.
 pub(super) const TOKEN_BYTES: usize = 20;
 

@@ -93,6 +93,8 @@ const RESTART: &[(&str, &[&str])] = &[
     ),
     ("[agents]", &["state_dir", "max"]),
     ("[log]", &["format", "access", "access_format"]),
+    ("[log]", &["format", "access", "access_format", "otlp"]),
+    ("{ endpoint, one_in, ca } of otlp", &["endpoint", "one_in", "ca"]),
 ];
 
 /// Whether a changed key is in force after a `reload`, or only after a `restart`.
@@ -106,6 +108,7 @@ pub(super) fn sections() -> Vec<Section> {
     vec![
         ("[server]", node::SERVER, server()),
         ("[admin]", admin::ADMIN, admin()),
+        ("{ name, role } of certificates", admin::CERTIFICATE, certificate()),
         ("{ name, role, secret } of tokens", admin::TOKEN, token()),
         ("[cache]", bounds::CACHE, cache()),
         ("[limits]", bounds::LIMITS, limits()),
@@ -116,6 +119,7 @@ pub(super) fn sections() -> Vec<Section> {
         ("[agents]", control::AGENTS, agents()),
         ("{ name, tree, secret } of [agents] tokens", control::AGENT_TOKEN, agent_token()),
         ("[log]", node::LOG, log()),
+        ("{ endpoint, one_in, ca } of otlp", node::OTLP, otlp()),
         ("{ url, priority } of upstreams", upstreams::UPSTREAM, upstream()),
         ("{ cert, key } of tls and client_cert", IDENTITY, identity()),
     ]
@@ -148,7 +152,7 @@ fn server() -> Vec<Row> {
 
 fn admin() -> Vec<Row> {
     let path = format!("a path, up to {SOCKET_PATH_BYTES} bytes");
-    let tokens = format!("up to {TOKENS}");
+    let (tokens, holders) = (format!("up to {TOKENS}"), format!("up to {CERTIFICATES}"));
     let group = "a group of this machine";
     vec![
         row(
@@ -161,8 +165,22 @@ fn admin() -> Vec<Row> {
         row("viewers", "none", group, "its members may look"),
         row("listen", "none", "`\"address:port\"`", "TLS; wants `tokens` or `client_ca`"),
         row("tls", "that of `[server]`", "`{ cert, key }`", "what `listen` shows"),
-        row("client_ca", "none", "a PEM file", "who shows a certificate of this authority is an operator"),
+        row("client_ca", "none", "a PEM file", "who shows a certificate of this authority may look"),
+        row("certificates", "none", &holders, "who of them may do more; see below"),
         row("tokens", "none", &tokens, "who sends one of them is let in; see below"),
+    ]
+}
+
+fn certificate() -> Vec<Row> {
+    let name = format!("up to {CERTIFICATE_NAME_BYTES} characters, letter by letter");
+    vec![
+        row(
+            "name",
+            "has to be there",
+            &name,
+            "the common name, or a mailbox, host name or URI of the alternative names",
+        ),
+        row("role", "has to be there", "`\"viewer\"`, `\"operator\"`", "looks, or looks and changes"),
     ]
 }
 
@@ -424,6 +442,29 @@ fn log() -> Vec<Row> {
         row("format", "`\"auto\"`", "`auto`, `text`, `json`", "`auto`: text on a terminal, JSON otherwise"),
         row("access", "none", "a path", "one line for each request; USR1 opens it again"),
         row("access_format", "`\"json\"`", "`json`, `combined`", "how these lines look"),
+        row(
+            "otlp",
+            "none",
+            "`{ endpoint, one_in, ca }`",
+            "traces of requests and fetches for a collector; only where built with `--features otlp`",
+        ),
+    ]
+}
+
+fn otlp() -> Vec<Row> {
+    vec![
+        row(
+            "endpoint",
+            "has to be there",
+            "`http://` or `https://`",
+            "where a collector takes OTLP over HTTP, without `v1/traces`",
+        ),
+        count(
+            "one_in",
+            &OTLP_ONE_IN,
+            "one of so many requests begins a trace; those that are part of one go on with it",
+        ),
+        row("ca", "the machine's", "a PEM file", "the authorities of its certificate"),
     ]
 }
 

@@ -5,9 +5,11 @@ use serde_json::{Map, Value, json};
 use super::reference::{Row, sections, takes_effect};
 
 /// Tables that stand in lists, and what the others hold below them.
-const INNER: [(&str, &str); 5] = [
+const INNER: [(&str, &str); 7] = [
     ("{ url, priority } of upstreams", "upstream"),
     ("{ cert, key } of tls and client_cert", "identity"),
+    ("{ name, role } of certificates", "certificate"),
+    ("{ endpoint, one_in, ca } of otlp", "otlp"),
     ("{ name, role, secret } of tokens", "token"),
     ("{ name, secret } of [control] tokens", "node_token"),
     ("{ name, tree, secret } of [agents] tokens", "agent_token"),
@@ -77,6 +79,8 @@ fn kind(title: &str, name: &str, default: &str) -> Value {
         (_, "secret" | "key") | ("[control]", "token") => reference("secret"),
         ("[control]", "tokens") => json!({ "type": "array", "items": reference("node_token") }),
         ("[agents]", "tokens") => json!({ "type": "array", "items": reference("agent_token") }),
+        (_, "otlp") => reference("otlp"),
+        (_, "certificates") => json!({ "type": "array", "items": reference("certificate") }),
         (_, "tokens") => json!({ "type": "array", "items": reference("token") }),
         (_, "rule") => json!({ "type": "array", "items": reference("rule") }),
         (_, "upstreams") => {

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::checked::{
-    AccessFormat, AdminRole, CatalogueConfig, CheckedConfig, LogFormat, PrepareConfig, Preset, QueryMode,
-    RepositoryConfig, RuleConfig, Source, TlsFiles, UpstreamsConfig,
+    AccessFormat, AdminRole, CatalogueConfig, CertificateConfig, CheckedConfig, LogFormat, PrepareConfig,
+    Preset, QueryMode, RepositoryConfig, RuleConfig, Source, TlsFiles, TokenConfig, UpstreamsConfig,
 };
 use super::reader;
 use super::values::{render_bytes, render_duration};
@@ -117,6 +117,11 @@ impl List {
                 AccessFormat::Combined => "combined",
             })),
         );
+        let otlp = log.otlp.as_ref().map(|otlp| {
+            let ca = otlp.ca.as_deref().map_or_else(String::new, |ca| format!(", ca = {}", path(ca)));
+            format!("{{ endpoint = {}, one_in = {}{ca} }}", quoted(&otlp.endpoint), otlp.one_in)
+        });
+        self.put("otlp", otlp);
     }
 
     fn admin(&mut self, config: &CheckedConfig) {
@@ -128,18 +133,20 @@ impl List {
         self.put("listen", admin.listen.map(|address| quoted(&address.to_string())));
         self.put("tls", admin.tls.as_ref().map(identity));
         self.put("client_ca", admin.client_ca.as_deref().map(path));
-        let tokens = admin.tokens.iter().map(|token| {
-            let role = match token.role {
-                AdminRole::Viewer => "viewer",
-                AdminRole::Operator => "operator",
-            };
-            format!(
-                "{{ name = {}, role = \"{role}\", secret = {} }}",
-                quoted(&token.name),
-                secret(&token.secret)
-            )
-        });
-        self.put("tokens", list(tokens));
+        let role = |role: AdminRole| match role {
+            AdminRole::Viewer => "viewer",
+            AdminRole::Operator => "operator",
+        };
+        let list = |items: Vec<String>| (!items.is_empty()).then(|| format!("[{}]", items.join(", ")));
+        let holder = |holder: &CertificateConfig| {
+            format!("{{ name = {}, role = \"{}\" }}", quoted(&holder.name), role(holder.role))
+        };
+        self.put("certificates", list(admin.certificates.iter().map(holder).collect()));
+        let token = |token: &TokenConfig| {
+            let (name, role, secret) = (quoted(&token.name), role(token.role), secret(&token.secret));
+            format!("{{ name = {name}, role = \"{role}\", secret = {secret} }}")
+        };
+        self.put("tokens", list(admin.tokens.iter().map(token).collect()));
     }
 
     fn control(&mut self, config: &CheckedConfig) {

@@ -26,6 +26,12 @@ pub enum Cause {
     /// Upstream's answer contradicts itself, the question or the catalogue.
     #[error("upstream's answer was refused: {0}")]
     Lied(&'static str),
+    /// The same, found out a moment ago: nobody was asked again.
+    #[error("no upstream had the file as it is listed a moment ago")]
+    Spoiled {
+        /// When somebody is asked again.
+        until: Timestamp,
+    },
     /// The body broke off and could not be resumed.
     #[error("the body broke off and could not be resumed: {0}")]
     Broken(String),
@@ -49,7 +55,7 @@ impl Cause {
             Self::Unreachable(_) => "upstream-unreachable",
             Self::Refused(_) => "upstream-refused",
             Self::NotThere => "upstream-lacks-it",
-            Self::Lied(_) => "upstream-lied",
+            Self::Lied(_) | Self::Spoiled { .. } => "upstream-lied",
             Self::Broken(_) => "upstream-broke",
             Self::Changed => "upstream-changed",
             Self::Abandoned => "abandoned",

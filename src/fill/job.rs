@@ -11,6 +11,7 @@ use crate::base::limits::BLOCK_BYTES;
 use crate::cache::{Entry, Key};
 use crate::repository::expectation::{Expectation, Proof};
 use crate::repository::rules::{Effective, Rules};
+use crate::telemetry::{FillRecord, Span, TRACEPARENT};
 use crate::upstream::Sources;
 
 /// A repository as fills see it: where its files come from and what its administrator said about them.
@@ -46,6 +47,8 @@ pub trait Events: Send + Sync + std::fmt::Debug {
     fn resumed(&self, word: &'static str);
     /// A stored block was bad and was fetched again (or not).
     fn healed(&self, well: bool);
+    /// A fill that is part of somebody's trace ended.
+    fn traced(&self, _: &Span, _: &FillRecord<'_>) {}
 }
 
 /// One question to upstream, complete in itself.
@@ -82,13 +85,41 @@ pub struct Job {
     pub pinned: bool,
     /// How fast it may go while nobody reads it.
     pub pace: Option<Arc<Pace>>,
+    /// What it is called in the trace of the request that began it, if that is told about. Upstream hears it.
+    pub span: Option<Span>,
 }
 
 impl Job {
+    /// A file of a repository, asked for without any further word: nothing of it is here, nobody is held to anything,
+    /// and it goes on only as long as somebody reads it.
+    pub fn new(key: Key, path: impl Into<String>, supply: &Arc<Supply>, effective: Effective) -> Self {
+        Self {
+            key,
+            path: path.into(),
+            query: None,
+            forwarded: HeaderMap::new(),
+            supply: Arc::clone(supply),
+            effective,
+            stale: None,
+            seen: None,
+            wanted: false,
+            loop_tokens: Vec::new(),
+            expect: None,
+            only: None,
+            ask_headers: HeaderMap::new(),
+            pinned: false,
+            pace: None,
+            span: None,
+        }
+    }
+
     /// The headers of every question of it.
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = self.forwarded.clone();
         headers.extend(self.ask_headers.clone());
+        if let Some(span) = &self.span {
+            headers.insert(TRACEPARENT, span.header());
+        }
         headers
     }
 

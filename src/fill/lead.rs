@@ -21,15 +21,17 @@ use super::proof::{
 use super::seat::Settled;
 use super::state::{Fill, Opened};
 use super::tokens::Token;
+use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
 use crate::base::limits::INLINE_BYTES;
 use crate::cache::purge::Fate;
-use crate::cache::{Entry, EntryBody, Head, Prepared, Record};
+use crate::cache::{Entry, EntryBody, Head, Key, Prepared, Record};
 use crate::protocol::freshness::{self, NoStoreReason, Storable};
 use crate::protocol::headers::storable_headers;
 use crate::protocol::reply::{Lie, ReplyKind};
 use crate::protocol::validators::{Validators, confirms, same_representation};
 use crate::repository::rules::Effective;
+use crate::telemetry::FillRecord;
 use crate::upstream::{BodyError, Reply};
 
 /// Replies in a row that end well and bring nothing, before the fill is given up.
@@ -54,19 +56,39 @@ pub(super) async fn run(fills: Fills, fill: Arc<Fill>, mut job: Job) {
     let token = fills.0.tokens.issue();
     job.loop_tokens.push(token.as_str().to_owned());
     let lead = Lead { fills, fill, _token: token };
-    let supply = Arc::clone(&job.supply);
+    let (began, asked) = (lead.fills.0.clock.now(), job.clone());
     let settled = drive(&lead, job).await.unwrap_or_else(|cause| {
         tracing::debug!(key = %lead.fill.key(), %cause, "fill ended");
         Settled::Failed(cause)
     });
-    supply.events.ended(match &settled {
-        Settled::Failed(cause) => cause.word(),
-        Settled::Entry { .. } | Settled::NotShareable(_) => "complete",
-    });
+    tell(&lead, &asked, (began, &settled));
     // Out of the registry first: whoever asks after having seen the outcome wants a new one, be it that this one failed,
     // be it that it was read and not believed.
     lead.fills.leave(&lead.fill);
     lead.fill.settle(settled);
+}
+
+/// Tells everybody who keeps count how a fill ended.
+fn tell(lead: &Lead, job: &Job, (began, settled): (Timestamp, &Settled)) {
+    let (fills, events) = (&lead.fills, &job.supply.events);
+    let word = match settled {
+        Settled::Failed(cause) => cause.word(),
+        Settled::Entry { .. } | Settled::NotShareable(_) => "complete",
+    };
+    events.ended(word);
+    match settled {
+        Settled::Failed(Cause::Lied(WRONG_DIGEST | WRONG_LENGTH)) if job.expect.is_some() => {
+            fills.note_spoiled(job);
+        }
+        Settled::Entry { .. } => fills.0.spoiled.forget(&job.key),
+        _ => {}
+    }
+    if let Some(span) = &job.span {
+        let (key, bytes, _, _) = lead.fill.progress();
+        let (repository, path) = (job.supply.name.as_str(), Key::path_in(key.as_str()));
+        let ended = fills.0.clock.now();
+        events.traced(span, &FillRecord { repository, path, began, ended, bytes, word });
+    }
 }
 
 async fn drive(lead: &Lead, mut job: Job) -> Result<Settled, Cause> {

@@ -25,6 +25,7 @@ mod partial;
 mod proof;
 mod resume;
 mod seat;
+mod spoiled;
 mod state;
 mod tokens;
 
@@ -51,6 +52,7 @@ pub use state::Opened;
 use admission::Admission;
 use blame::Wrong;
 use heal::Heals;
+use spoiled::Spoiled;
 use state::Fill;
 use tokens::Tokens;
 
@@ -109,6 +111,7 @@ struct Inner {
     direct: Mutex<HashMap<Key, Timestamp>>,
     negative: Mutex<HashMap<Key, (Arc<Entry>, Timestamp)>>,
     wrong: Wrong,
+    spoiled: Spoiled,
     tokens: Tokens,
     heals: Arc<Heals>,
 }
@@ -126,6 +129,7 @@ impl Fills {
             direct: Mutex::default(),
             negative: Mutex::default(),
             wrong: Wrong::default(),
+            spoiled: Spoiled::default(),
             tokens: Tokens::default(),
             heals: Arc::default(),
         }))
@@ -157,6 +161,11 @@ impl Fills {
     /// Whether a fill of this key is under way: its bytes are worth waiting for, however upstream is at the moment.
     pub fn is_running(&self, key: &Key) -> bool {
         self.0.flights.lock().get(key).is_some_and(|fill| !fill.is_settled())
+    }
+
+    /// When it is worth asking for a listed file again that every upstream had wrong a moment ago. `None`: now.
+    pub fn spoiled_until(&self, key: &Key) -> Option<Timestamp> {
+        self.0.spoiled.until(key, self.0.clock.now())
     }
 
     /// Whether this key's last answer could not be shared: then ask for [`Fills::direct`] at once.
@@ -224,6 +233,15 @@ impl Fills {
             let may_be = only.as_deref().is_none_or(|only| only == name) && !named(&barred);
             may_be.then(|| u8::from(named(&wrong)))
         })
+    }
+
+    /// A fill of a listed file ended with wrong bytes: remembers it where nobody is left who may have the right ones.
+    fn note_spoiled(&self, job: &Job) {
+        let now = self.0.clock.now();
+        let wrong = self.0.wrong.of(&job.key, now);
+        if job.only.is_none() && self.candidates(job, &wrong).next().is_none() {
+            self.0.spoiled.remember(&job.key, now);
+        }
     }
 
     fn remember_negative(&self, entry: &Arc<Entry>, time: Duration) {

@@ -108,6 +108,7 @@ pub(super) async fn ask_all(fills: &Fills, job: &Job, ask: &Ask, barred: &[Strin
                 if job.listed_length().is_some_and(|listed| listed != *length) =>
             {
                 last = Some(lied(supply, &upstream, ask, WRONG_LENGTH));
+                fills.0.wrong.remember(&job.key, &[upstream.name().to_owned()], fills.0.clock.now());
             }
             ReplyKind::Whole { .. } | ReplyKind::Part { .. } | ReplyKind::NotModified => return Ok(line),
             ReplyKind::Absent(_) if job.expect.is_some() => {

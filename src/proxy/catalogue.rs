@@ -49,7 +49,7 @@ pub(super) fn hot(asked: &Asked<'_>, origin: &Arc<Origin>, catalogues: &Catalogu
         Place::Plain if catalogues.preset().is_delta(asked.below) => None,
         Place::Plain => wait::hot(asked, origin),
         Place::Listed(file) => {
-            let entry = asked.plane.store.hot(file.key.as_str())?;
+            let entry = asked.plane.store.hot(file.file.key.as_str())?;
             let asked = Asked { effective: &LISTED, ..*asked };
             let status = wait::hit(&asked, Reason::Hit);
             Some(from_entry(&asked, origin, &entry, (CacheResult::Hit, Reason::Hit.as_str()), status))
@@ -148,9 +148,7 @@ async fn listed(asked: &Asked<'_>, origin: &Arc<Origin>, catalogues: &Catalogues
     }
     catalogues.adopt(&file).await;
     let target = Target {
-        key: file.key,
-        path: file.ask,
-        expect: Arc::new(file.expect),
+        file: Arc::clone(&file.file),
         generation: file.generation.as_ref().and_then(|it| HeaderValue::from_str(&it.id).ok()),
     };
     let held = Asked { effective: &LISTED, target: Some(&target), ..*asked };

@@ -1,6 +1,7 @@
 //! What is written down about a request when its answer ends, however it ends.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use http::{StatusCode, Version};
 use super::{Ids, Plane, Repository};
 use crate::base::clock::Timestamp;
 use crate::server::{BoxError, Peer};
-use crate::telemetry::{AccessLog, AccessRecord, CacheResult};
+use crate::telemetry::{AccessLog, AccessRecord, CacheResult, Span, TRACEPARENT};
 
 /// Counts an answer. Dropping it writes the access-log line and the counters, once.
 pub(super) struct Meter {
@@ -24,37 +25,49 @@ pub(super) struct Meter {
     verdict: &'static str,
     bytes: u64,
     complete: bool,
+    span: Option<Span>,
     line: Option<Box<Line>>,
 }
 
-/// What only the access log needs; not kept where there is none.
+/// What only the access log and traces need; not kept where there are none.
 struct Line {
     time: Timestamp,
     client: SocketAddr,
     id: u64,
-    method: String,
-    target: String,
-    version: Version,
-    range: Option<String>,
-    agent: Option<String>,
+    /// The head as it came: keeping it is cheaper than copying what is told of it. There from [`Meter::keep`] on.
+    head: Option<Arc<Parts>>,
+}
+
+/// A request's head, which its line may keep as well.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and both live for a moment")]
+pub(super) enum RequestHead {
+    /// Nobody keeps it.
+    Own(Parts),
+    /// The line does.
+    Shared(Arc<Parts>),
+}
+
+impl Deref for RequestHead {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        match self {
+            Self::Own(parts) => parts,
+            Self::Shared(parts) => parts,
+        }
+    }
 }
 
 impl Meter {
     /// Starts the clock for one request.
     pub(super) fn start(plane: &Arc<Plane>, parts: &Parts, peer: &Peer, id: u64) -> Self {
-        let line = plane.access.as_ref().is_some_and(AccessLog::is_wanted).then(|| {
-            let field = |name| parts.headers.get(name).and_then(|it| it.to_str().ok()).map(str::to_owned);
-            Box::new(Line {
-                time: plane.clock.now(),
-                client: peer.address,
-                id,
-                method: parts.method.as_str().to_owned(),
-                target: parts.uri.path_and_query().map_or("", |it| it.as_str()).to_owned(),
-                version: parts.version,
-                range: field(http::header::RANGE),
-                agent: field(http::header::USER_AGENT),
-            })
-        });
+        let span = plane
+            .tracer
+            .as_ref()
+            .and_then(|tracer| tracer.begin(parts.headers.get(TRACEPARENT).and_then(|it| it.to_str().ok())));
+        let is_wanted = span.is_some() || plane.access.as_ref().is_some_and(AccessLog::is_wanted);
+        let line = is_wanted
+            .then(|| Box::new(Line { time: plane.clock.now(), client: peer.address, id, head: None }));
         Self {
             plane: Arc::clone(plane),
             repository: None,
@@ -66,7 +79,22 @@ impl Meter {
             verdict: "",
             bytes: 0,
             complete: false,
+            span,
             line,
+        }
+    }
+
+    /// What the request is called in a trace, if it is told about.
+    pub(super) const fn span(&self) -> Option<Span> {
+        self.span
+    }
+
+    /// Keeps the head for the line, where there is one. Before anything is waited for: whoever leaves meanwhile is in
+    /// the log, too.
+    pub(super) fn keep(&mut self, head: Parts) -> RequestHead {
+        match &mut self.line {
+            None => RequestHead::Own(head),
+            Some(line) => RequestHead::Shared(Arc::clone(line.head.insert(Arc::new(head)))),
         }
     }
 
@@ -104,16 +132,17 @@ impl Meter {
     }
 
     fn log(&self, line: &Line, took: Duration) {
-        let Some(access) = &self.plane.access else { return };
+        let Some(head) = &line.head else { return };
+        let field = |name| head.headers.get(name).and_then(|it| it.to_str().ok());
         let id = Ids::value(line.id);
-        access.log(&AccessRecord {
+        let record = AccessRecord {
             time: line.time,
             client: line.client,
             listener: self.listener,
             request_id: id.to_str().unwrap_or_default(),
-            method: &line.method,
-            target: &line.target,
-            version: match line.version {
+            method: head.method.as_str(),
+            target: head.uri.path_and_query().map_or("", |it| it.as_str()),
+            version: match head.version {
                 Version::HTTP_2 => "HTTP/2.0",
                 Version::HTTP_10 => "HTTP/1.0",
                 _ => "HTTP/1.1",
@@ -126,9 +155,15 @@ impl Meter {
             repository: self.repository.as_ref().map(|it| it.name.as_str()),
             result: self.result.as_str(),
             verdict: self.verdict,
-            range: line.range.as_deref(),
-            agent: line.agent.as_deref(),
-        });
+            range: field(http::header::RANGE),
+            agent: field(http::header::USER_AGENT),
+        };
+        if let Some(access) = &self.plane.access {
+            access.log(&record);
+        }
+        if let (Some(span), Some(tracer)) = (&self.span, &self.plane.tracer) {
+            tracer.request(span, &record);
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::fill::Fills;
 use crate::protocol::headers::via_value;
 use crate::server::{Peer, Service};
 use crate::store::Store;
-use crate::telemetry::{AccessLog, Metrics, RouteMetrics};
+use crate::telemetry::{AccessLog, Metrics, RouteMetrics, Tracer};
 
 pub use answer::Answer;
 pub use routes::{Kind, QueryMode, Repository, Routes};
@@ -52,6 +52,7 @@ pub struct Plane {
     metrics: Arc<Metrics>,
     elsewhere: RouteMetrics,
     access: Option<AccessLog>,
+    tracer: Option<Arc<dyn Tracer>>,
     waiting: AtomicUsize,
     ids: Ids,
 }
@@ -68,18 +69,20 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Where each request leaves its line.
     pub access: Option<AccessLog>,
+    /// Who is told about traces.
+    pub tracer: Option<Arc<dyn Tracer>>,
 }
 
 impl Plane {
     /// A data plane that serves `routes`.
     pub fn new(options: Options, routes: Routes, parts: Parts) -> Self {
-        let Parts { store, fills, clock, metrics, access } = parts;
+        let Parts { store, fills, clock, metrics, access, tracer } = parts;
         let via = via_value(&options.node);
         let elsewhere = metrics.route("any", "none");
         let ids = Ids::new();
         let routes = ArcSwap::from_pointee(routes);
         let waiting = AtomicUsize::new(0);
-        Self { options, via, routes, store, fills, clock, metrics, elsewhere, access, waiting, ids }
+        Self { options, via, routes, store, fills, clock, metrics, elsewhere, access, tracer, waiting, ids }
     }
 
     /// Serves other routes from the next request on; running ones keep theirs.

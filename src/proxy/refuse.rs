@@ -139,10 +139,12 @@ pub(super) fn failed(asked: &Asked<'_>, cause: &Cause) -> Reply {
     };
     reply.headers.insert(CACHE_STATUS, status.render());
     let until = match cause {
-        Cause::UpstreamDown { until } => *until,
+        Cause::UpstreamDown { until } | Cause::Spoiled { until } => *until,
         _ => asked.now.after(Duration::from_secs(1)),
     };
-    if matches!(reply.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) {
+    if matches!(reply.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+        || matches!(cause, Cause::Spoiled { .. })
+    {
         reply.headers.insert(RETRY_AFTER, retry_after(asked, until));
     }
     reply

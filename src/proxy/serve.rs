@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, Source};
 use super::directory::{Directory, DirectoryError};
-use super::meter::Meter;
+use super::meter::{Meter, RequestHead};
 use super::represent::{Send, Whole, represent};
 use super::{Ids, Kind, Plane, QueryMode, Repository, catalogue, refuse, wait};
 use crate::base::clock::Timestamp;
@@ -31,10 +31,10 @@ use crate::protocol::headers::loop_tokens;
 use crate::protocol::request::{Admitted, Door, Wants, check_request, must_close};
 use crate::protocol::target::decode_path;
 use crate::protocol::validators::{EntityTag, Validators, render_date};
-use crate::repository::expectation::Expectation;
 use crate::repository::rules::{Effective, STALE_IF_ERROR};
 use crate::server::Peer;
-use crate::telemetry::CacheResult;
+use crate::stage::KnownFile;
+use crate::telemetry::{CacheResult, Span};
 
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -59,15 +59,14 @@ pub(super) struct Asked<'a> {
     pub(super) effective: &'a Effective,
     /// What is known beforehand about the file.
     pub(super) target: Option<&'a Target>,
+    /// What this request is called in a trace, if it is told about.
+    pub(super) span: Option<Span>,
     pub(super) now: Timestamp,
 }
 
 /// A file whose content is known before it is fetched.
 pub(super) struct Target {
-    pub(super) key: Key,
-    /// What upstream is asked for, below its base.
-    pub(super) path: Box<str>,
-    pub(super) expect: Arc<Expectation>,
+    pub(super) file: Arc<KnownFile>,
     /// The generation to ask an upstream node for.
     pub(super) generation: Option<HeaderValue>,
 }
@@ -117,6 +116,7 @@ pub(super) fn serve(plane: &Arc<Plane>, request: Request<Incoming>, peer: &Arc<P
     let (parts, body) = request.into_parts();
     let id = plane.ids.next();
     let mut meter = Meter::start(plane, &parts, peer, id);
+    let parts = meter.keep(parts);
     let door = Door { sni: peer.sni.as_deref(), names: &plane.options.names, body: !body.is_end_stream() };
     let reply = match check_request(&parts, &door) {
         Err(refusal) => {
@@ -138,8 +138,8 @@ pub(super) fn serve(plane: &Arc<Plane>, request: Request<Incoming>, peer: &Arc<P
             None => refuse::unknown(),
             Some(repository) => {
                 meter.of(repository);
-                let asked =
-                    Asked::of(plane, (repository, peer), (&parts, wants), (target.path(), target.query()));
+                let place = (target.path(), target.query());
+                let asked = Asked::of(plane, (repository, peer), (&*parts, wants), place, meter.span());
                 match asked.map_or_else(|| Some(refuse::query()), |asked| at_once(&asked)) {
                     Some(reply) => reply,
                     None => {
@@ -163,6 +163,7 @@ impl<'a> Asked<'a> {
         (repository, peer): (&'a Arc<Repository>, &'a Peer),
         (parts, wants): (&'a Parts, Wants),
         (path, query): (&'a str, Option<&'a str>),
+        span: Option<Span>,
     ) -> Option<Self> {
         let query = match (repository.query, query) {
             (QueryMode::Refuse, Some(_)) => return None,
@@ -182,6 +183,7 @@ impl<'a> Asked<'a> {
             query,
             effective: repository.effective(below),
             target: None,
+            span,
             now: plane.clock.now(),
         })
     }
@@ -200,10 +202,11 @@ fn at_once(asked: &Asked<'_>) -> Option<Reply> {
 async fn after_a_while(
     (plane, repository, peer): (Arc<Plane>, Arc<Repository>, Arc<Peer>),
     (path, query): (String, Option<String>),
-    (parts, wants): (Parts, Wants),
+    (parts, wants): (RequestHead, Wants),
     (id, meter): (u64, Meter),
 ) -> Response<Answer> {
-    let reply = match Asked::of(&plane, (&repository, &peer), (&parts, wants), (&path, query.as_deref())) {
+    let place = (path.as_str(), query.as_deref());
+    let reply = match Asked::of(&plane, (&repository, &peer), (&*parts, wants), place, meter.span()) {
         None => refuse::query(),
         Some(asked) => match &repository.kind {
             Kind::Upstreams { origin, catalogues: Some(catalogues) } => {
@@ -378,7 +381,7 @@ fn cache_control(effective: &Effective) -> HeaderValue {
 /// The key of what is asked for.
 pub(super) fn key_of(asked: &Asked<'_>) -> Key {
     match asked.target {
-        Some(target) => target.key.clone(),
+        Some(target) => target.file.key.clone(),
         None => Key::new(&asked.repository.name, asked.path, asked.query),
     }
 }

@@ -102,6 +102,11 @@ async fn through(
     reason: Reason,
 ) -> Reply {
     let mut job = job(asked, origin, (key, forwarded), stale, false);
+    if let Some(until) = asked.plane.fills.spoiled_until(&job.key)
+        && !asked.plane.fills.is_running(&job.key)
+    {
+        return after_failure(asked, origin, stale, &Cause::Spoiled { until });
+    }
     // A second round only where the first answer turned out to be another variant than ours.
     for _ in 0..2 {
         // What has to be proven is never passed on unproven.
@@ -328,19 +333,15 @@ fn job(
 ) -> Job {
     let seen = stale.map(|entry| entry.head.received_at);
     let stale = stale.filter(|entry| !entry.prepared().is_negative() && entry.prepared().can_revalidate());
+    let path = asked.target.map_or(asked.below, |target| &target.file.ask);
     Job {
-        key,
-        path: asked.target.map_or(asked.below, |target| &target.path).to_owned(),
         query: asked.query.map(str::to_owned),
         forwarded: forwarded.clone(),
-        supply: Arc::clone(&origin.supply),
-        effective: *asked.effective,
         stale: stale.cloned(),
         seen,
         wanted,
         loop_tokens: loop_tokens(asked.headers).into_iter().map(str::to_owned).collect(),
-        expect: asked.target.map(|target| Arc::clone(&target.expect)),
-        only: None,
+        expect: asked.target.map(|target| Arc::clone(&target.file.expect)),
         ask_headers: asked
             .target
             .and_then(|it| it.generation.clone())
@@ -348,7 +349,8 @@ fn job(
             .into_iter()
             .collect(),
         pinned: asked.target.is_some_and(|target| target.generation.is_some()),
-        pace: None,
+        span: asked.span.map(|span| span.part()),
+        ..Job::new(key, path, &origin.supply, *asked.effective)
     }
 }
 
@@ -374,7 +376,9 @@ pub(super) const fn status_of(cause: &Cause) -> StatusCode {
     match cause {
         Cause::Overloaded | Cause::Refused(_) | Cause::NotThere => StatusCode::SERVICE_UNAVAILABLE,
         Cause::UpstreamDown { .. } | Cause::Unreachable(_) => StatusCode::GATEWAY_TIMEOUT,
-        Cause::Lied(_) | Cause::Broken(_) | Cause::Changed | Cause::Abandoned => StatusCode::BAD_GATEWAY,
+        Cause::Lied(_) | Cause::Spoiled { .. } | Cause::Broken(_) | Cause::Changed | Cause::Abandoned => {
+            StatusCode::BAD_GATEWAY
+        }
         Cause::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

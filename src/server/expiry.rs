@@ -3,21 +3,15 @@
 
 use std::time::Duration;
 
-use super::der::{INTEGER, SEQUENCE, VERSION, expect, next};
 use crate::base::clock::Timestamp;
+use crate::base::der::{SEQUENCE, expect, from_validity, next};
 
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
 /// `notAfter` of a certificate (RFC 5280 §4.1); dates before 1970 become 0.
 pub(super) fn not_after(der: &[u8]) -> Option<Timestamp> {
-    let mut certificate = expect(&mut &*der, SEQUENCE)?;
-    let mut body = expect(&mut certificate, SEQUENCE)?;
-    if body.first() == Some(&VERSION) {
-        next(&mut body)?;
-    }
-    expect(&mut body, INTEGER)?;
-    let [_algorithm, _issuer] = [expect(&mut body, SEQUENCE)?, expect(&mut body, SEQUENCE)?];
+    let mut body = from_validity(der)?;
     let mut validity = expect(&mut body, SEQUENCE)?;
     next(&mut validity)?;
     match next(&mut validity)? {

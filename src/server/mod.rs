@@ -9,7 +9,6 @@ mod admission;
 mod body;
 mod builders;
 mod connection;
-mod der;
 mod expiry;
 mod heads;
 mod lane;

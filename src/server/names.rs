@@ -1,9 +1,8 @@
 //! The names in a client's certificate, which the TLS library has proven and does not tell.
 
-use super::der::{BOOLEAN, EXTENSIONS, INTEGER, OBJECT, OCTETS, SEQUENCE, VERSION, expect, next};
+use crate::base::der::{alternative_names, next};
 
-/// `subjectAltName` (RFC 5280 §4.2.1.6), 2.5.29.17.
-const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
+/// The kinds of name that are taken (RFC 5280 §4.2.1.6).
 const DNS: u8 = 0x82;
 const URI: u8 = 0x86;
 
@@ -37,36 +36,6 @@ fn list(mut names: &[u8]) -> Vec<PeerName> {
         }
     }
     found
-}
-
-fn alternative_names(der: &[u8]) -> Option<&[u8]> {
-    let mut certificate = expect(&mut &*der, SEQUENCE)?;
-    let mut body = expect(&mut certificate, SEQUENCE)?;
-    if body.first() == Some(&VERSION) {
-        next(&mut body)?;
-    }
-    expect(&mut body, INTEGER)?;
-    // Algorithm, issuer, validity, subject, key; then perhaps unique identifiers.
-    for _ in 0..5 {
-        expect(&mut body, SEQUENCE)?;
-    }
-    let mut wrapped = loop {
-        let (tag, value) = next(&mut body)?;
-        if tag == EXTENSIONS {
-            break value;
-        }
-    };
-    let mut extensions = expect(&mut wrapped, SEQUENCE)?;
-    loop {
-        let mut extension = expect(&mut extensions, SEQUENCE)?;
-        let object = expect(&mut extension, OBJECT)?;
-        if extension.first() == Some(&BOOLEAN) {
-            next(&mut extension)?;
-        }
-        if object == ALTERNATIVE_NAMES {
-            return expect(&mut expect(&mut extension, OCTETS)?, SEQUENCE);
-        }
-    }
 }
 
 #[cfg(test)]

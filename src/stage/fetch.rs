@@ -58,28 +58,22 @@ impl Catalogues {
         if let Some(value) = want.generation.and_then(|id| HeaderValue::from_str(id).ok()) {
             ask_headers.insert(GENERATION, value);
         }
-        let pinned = want.expect.is_some();
+        // A permission to keep what load balancers mark as private; asked anew each time.
+        let effective = Effective {
+            fresh_for: Some(Duration::ZERO),
+            negative_for: Duration::ZERO,
+            ..Effective::default()
+        };
         Job {
-            key: want.key.clone(),
-            path: want.path.to_owned(),
-            query: None,
-            forwarded: HeaderMap::new(),
-            supply: Arc::clone(&self.origin.supply),
-            // A permission to keep what load balancers mark as private; asked anew each time.
-            effective: Effective {
-                fresh_for: Some(Duration::ZERO),
-                negative_for: Duration::ZERO,
-                ..Effective::default()
-            },
             seen: Some(stale.as_ref().map_or(self.clock.now(), |entry| entry.head.received_at)),
             stale,
             wanted: true,
-            loop_tokens: Vec::new(),
             expect: want.expect.clone(),
             only: want.only.map(str::to_owned),
             ask_headers,
-            pinned,
+            pinned: want.expect.is_some(),
             pace: want.paced.then(|| self.pace.clone()).flatten(),
+            ..Job::new(want.key.clone(), want.path, &self.origin.supply, effective)
         }
     }
 
@@ -111,6 +105,7 @@ impl Catalogues {
     /// Takes what the store has under a listed file's plain name, if it is what is listed, for the listed one: it need
     /// not cross the WAN again.
     pub async fn adopt(&self, file: &ListedFile) {
+        let file = &file.file;
         let _ = self.held(&file.key, &file.path, Some(&file.expect)).await;
     }
 

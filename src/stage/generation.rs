@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::known::Known;
 use crate::base::clock::Timestamp;
 use crate::base::digest::{Digest, Hasher};
 use crate::base::limits::USED_FILES;
@@ -53,6 +54,8 @@ pub struct Generation {
     aliases: Arc<Aliases>,
     pub(super) clocks: Arc<Clocks>,
     used: Arc<Mutex<HashSet<Box<str>>>>,
+    /// What was asked for is also in `used`, which therefore need not be told again.
+    pub(super) known: Arc<Known>,
 }
 
 /// When a generation was last known to be upstream's, and when another took its place. Milliseconds; 0 is never.
@@ -159,6 +162,7 @@ impl Draft {
             aliases,
             clocks: Arc::new(clocks),
             used: Arc::default(),
+            known: Arc::default(),
         }
     }
 }
@@ -182,6 +186,7 @@ impl Generation {
             aliases: Arc::clone(&self.aliases),
             clocks: Arc::clone(&self.clocks),
             used: Arc::clone(&self.used),
+            known: Arc::clone(&self.known),
         }
     }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::Catalogues;
 use super::generation::Generation;
+use super::known::KnownFile;
 use super::scope::{Scope, Shown};
 use super::sessions::Visitor;
 use crate::base::limits::SCOPES;
 use crate::cache::{Entry, Key};
-use crate::repository::expectation::Expectation;
 use crate::repository::listing::{Kind, Listed};
 use crate::repository::rules::REVALIDATE_AT_MOST;
 
@@ -49,14 +49,8 @@ pub struct PartOf {
 /// A file that a catalogue, or its own name, proves.
 #[derive(Debug)]
 pub struct ListedFile {
-    /// Its key: path and content.
-    pub key: Key,
-    /// Its path in the origin's spelling: what its plain entry would be called.
-    pub path: Box<str>,
-    /// What upstream is asked for.
-    pub ask: Box<str>,
-    /// What it must be.
-    pub expect: Expectation,
+    /// What is known about it.
+    pub file: Arc<KnownFile>,
     /// The generation that lists it; `None` where its name proves it.
     pub generation: Option<Arc<Generation>>,
     /// The catalogue that lists it.
@@ -82,7 +76,7 @@ impl Catalogues {
             let shown = scope.shown.load();
             for generation in shown.generations.iter().skip(1) {
                 if let Some(listed) = generation.find(&name).filter(|it| !is_part_kind(it.kind)) {
-                    return self.listed(scope, generation, &name, (listed, visitor));
+                    return self.listed(scope, generation, (&name, None), (listed, visitor));
                 }
             }
         }
@@ -90,8 +84,9 @@ impl Catalogues {
             && let Some(word) = expect.word()
         {
             let key = self.content_key(path, &word);
-            let (path, ask) = (path.into(), path.into());
-            return Place::Listed(ListedFile { key, path, ask, expect, generation: None, scope: None });
+            let (ask, expect) = (path.into(), Arc::new(expect));
+            let file = Arc::new(KnownFile { key, path: path.into(), ask, expect, plain: None });
+            return Place::Listed(ListedFile { file, generation: None, scope: None });
         }
         self.unlisted(path, &scopes, visitor)
     }
@@ -112,6 +107,13 @@ impl Catalogues {
         if let Some(part) = generation.parts.get(name) {
             return Some(self.part(scope, generation, name, &part.entry));
         }
+        if let Some(file) = generation.known.find(name) {
+            // An index becomes a part of its generation when it is read.
+            return match file.plain.as_deref().and_then(|plain| Some((plain, generation.parts.get(plain)?))) {
+                Some((plain, part)) => Some(self.part(scope, generation, plain, &part.entry)),
+                None => Some(found(scope, generation, file)),
+            };
+        }
         let listed = generation.find(name)?;
         let plain = listed.expectation.word().and_then(|word| {
             self.preset
@@ -126,9 +128,9 @@ impl Catalogues {
                 Some(part) => Some(self.part(scope, generation, plain, &part.entry)),
                 None => generation
                     .find(plain)
-                    .map(|listed| self.listed(scope, generation, plain, (listed, visitor))),
+                    .map(|listed| self.listed(scope, generation, (name, Some(plain)), (listed, visitor))),
             },
-            None => Some(self.listed(scope, generation, name, (listed, visitor))),
+            None => Some(self.listed(scope, generation, (name, None), (listed, visitor))),
         }
     }
 
@@ -162,9 +164,10 @@ impl Catalogues {
         &self,
         scope: &Arc<Scope>,
         generation: &Arc<Generation>,
-        name: &str,
+        (asked, plain): (&str, Option<&str>),
         (listed, visitor): (&Listed, &Visitor<'_>),
     ) -> Place {
+        let name = plain.unwrap_or(asked);
         let Some(word) = listed.expectation.word() else {
             // Without a digest nothing can be promised about its content.
             return Place::Plain;
@@ -172,18 +175,20 @@ impl Catalogues {
         if listed.kind == Kind::Index && !visitor.observer && !generation.parts.contains_key(name) {
             self.want_index(scope, generation, name);
         }
-        if !visitor.observer {
-            generation.note_use(name);
-        }
-        let ask = generation.path_by_digest(&word).unwrap_or(&listed.path);
-        Place::Listed(ListedFile {
+        let file = Arc::new(KnownFile {
             key: self.content_key(&listed.path, &word),
             path: listed.path.clone(),
-            ask: ask.into(),
-            expect: listed.expectation.clone(),
-            generation: Some(Arc::clone(generation)),
-            scope: Some(Arc::clone(scope)),
-        })
+            ask: generation.path_by_digest(&word).unwrap_or(&listed.path).into(),
+            expect: Arc::new(listed.expectation.clone()),
+            plain: plain.map(Box::from),
+        });
+        if !visitor.observer {
+            generation.note_use(name);
+            if listed.kind != Kind::Index {
+                generation.known.keep(asked, &file);
+            }
+        }
+        found(scope, generation, file)
     }
 
     /// The generation this visitor began with, as long as that is kept for it; else the newest.
@@ -197,10 +202,12 @@ impl Catalogues {
         if let Some(named) = named(shown, visitor) {
             return Some(named);
         }
-        if shown.generations.len() == 1 {
+        let (now, grace) = (self.clock.now(), self.options.grace);
+        let is_over = |it: &Arc<Generation>| it.retired_at().is_some_and(|at| now.since(at) >= grace);
+        // Nearly always: whoever began with an earlier one has had its time.
+        if shown.generations.iter().skip(1).all(is_over) {
             return Some(newest);
         }
-        let (now, grace) = (self.clock.now(), self.options.grace);
         let pinned = self.sessions.pinned(&scope.name, visitor, now, grace);
         let kept = pinned.and_then(|id| shown.generations.iter().find(|it| it.id == id));
         Some(kept.filter(|it| it.retired_at().is_none_or(|at| now.since(at) < grace)).unwrap_or(newest))
@@ -296,6 +303,14 @@ impl Catalogues {
         };
         let _ = tokio::time::timeout(patience, wait).await;
     }
+}
+
+fn found(scope: &Arc<Scope>, generation: &Arc<Generation>, file: Arc<KnownFile>) -> Place {
+    Place::Listed(ListedFile {
+        file,
+        generation: Some(Arc::clone(generation)),
+        scope: Some(Arc::clone(scope)),
+    })
 }
 
 /// Whether a date alone would not tell this content from that of another generation.

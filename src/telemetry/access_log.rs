@@ -1,117 +1,38 @@
 //! One line per request, written by a thread of its own.
 //!
-//! A request renders its line and tries to hand it over; a full channel drops the line and counts it. So neither
-//! a slow disk nor a full one is ever felt by an agent.
+//! A request appends its line to a buffer in memory; every [`GATHER`] the thread takes the buffer and writes it in one
+//! piece. A full buffer drops the line and counts it. So neither a slow disk nor a full one is ever felt by an agent,
+//! and at full rate nobody is woken for a line.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write as _};
-use std::net::SocketAddr;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use serde::{Serialize, Serializer};
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::broadcast;
 
-use super::calendar::Calendar;
-use crate::base::clock::Timestamp;
+use super::access_line::{AccessFormat, AccessRecord};
 
-/// Lines that may wait for the disk: two seconds of a busy node, some 4 MiB.
-const WAITING_LINES: usize = 16_384;
+/// Bytes of lines that may wait for the disk: half a second of a busy node.
+const WAITING_BYTES: usize = 8 << 20;
 
-/// Bytes of a value that a client chose, beyond which it is cut: a log is not a place to put things.
-const FIELD_BYTES: usize = 512;
+/// How long the first line waits for others.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// Lines that may wait for somebody who follows along; who is slower misses some.
 const FOLLOWED_LINES: usize = 1_024;
 
-/// Bytes the writer gathers before it writes.
-const BUFFER_BYTES: usize = 64 << 10;
+/// Bytes that a buffer keeps when it is empty again.
+const KEPT_BYTES: usize = 256 << 10;
 
-/// How a line is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AccessFormat {
-    /// A JSON object.
-    #[default]
-    Json,
-    /// NCSA combined, for tools that know nothing else.
-    Combined,
-}
-
-/// One request, at its end.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct AccessRecord<'a> {
-    /// When its head had arrived.
-    #[serde(serialize_with = "rfc3339")]
-    pub time: Timestamp,
-    /// Who asked.
-    pub client: SocketAddr,
-    /// The listener it came through.
-    pub listener: &'a str,
-    /// Its id, as sent to the client.
-    pub request_id: &'a str,
-    /// The method.
-    #[serde(serialize_with = "shortened")]
-    pub method: &'a str,
-    /// The target as the client wrote it.
-    #[serde(serialize_with = "shortened")]
-    pub target: &'a str,
-    /// `HTTP/1.1` or `HTTP/2.0`.
-    pub version: &'a str,
-    /// The status of the answer.
-    pub status: u16,
-    /// Bytes of the body that were handed to the network.
-    pub bytes: u64,
-    /// Whether the answer was complete; false if the client left or we broke it off.
-    pub complete: bool,
-    /// From the head to the first byte of the answer.
-    #[serde(rename = "first_byte_ms", serialize_with = "milliseconds")]
-    pub first_byte: Duration,
-    /// From the head to the end of the answer.
-    #[serde(rename = "duration_ms", serialize_with = "milliseconds")]
-    pub duration: Duration,
-    /// The repository, if it is one's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub repository: Option<&'a str>,
-    /// How the cache answered, as in the metrics.
-    pub result: &'a str,
-    /// The word of the verdict, as in `Cache-Status` and the metrics.
-    pub verdict: &'a str,
-    /// The `Range` that was asked for.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_shortened")]
-    pub range: Option<&'a str>,
-    /// The client's `User-Agent`.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_shortened")]
-    pub agent: Option<&'a str>,
-}
-
-impl AccessRecord<'_> {
-    fn render(&self, format: AccessFormat) -> Vec<u8> {
-        let mut line = Vec::with_capacity(384);
-        let result = match format {
-            AccessFormat::Json => serde_json::to_writer(&mut line, self).map_err(io::Error::from),
-            AccessFormat::Combined => self.render_combined(&mut line),
-        };
-        if result.is_err() {
-            line.clear();
-        }
-        line.push(b'\n');
-        line
-    }
-
-    fn render_combined(&self, line: &mut Vec<u8>) -> io::Result<()> {
-        let agent = self.agent.map_or_else(|| "-".to_owned(), quoted);
-        let (client, time) = (self.client.ip(), Calendar::of(self.time).ncsa());
-        let (method, target, version) = (quoted(self.method), quoted(self.target), self.version);
-        let (status, bytes) = (self.status, self.bytes);
-        write!(
-            line,
-            "{client} - - [{time}] \"{method} {target} {version}\" {status} {bytes} \"-\" \"{agent}\""
-        )
-    }
+thread_local! {
+    /// Where a thread makes its lines, outside of any lock.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A handle to the log; clones write to the same file.
@@ -126,18 +47,26 @@ struct Handle {
 
 #[derive(Debug)]
 struct ToWriter {
-    /// An empty line only wakes the writer, so that it looks at the orders.
-    lines: SyncSender<Vec<u8>>,
     format: AccessFormat,
-    orders: Arc<Orders>,
+    desk: Arc<Desk>,
     finished: Mutex<Receiver<()>>,
 }
 
+/// What requests and the writer share. The lock is held for the copy of a line.
 #[derive(Debug, Default)]
-struct Orders {
-    reopen: AtomicBool,
-    close: AtomicBool,
+struct Desk {
+    waiting: Mutex<Waiting>,
+    /// Tells the writer that there is a first line, or an order.
+    called: Condvar,
     dropped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    lines: Vec<u8>,
+    count: u64,
+    reopen: bool,
+    close: bool,
 }
 
 impl AccessLog {
@@ -147,15 +76,14 @@ impl AccessLog {
     /// The file cannot be opened, or no thread can be started.
     pub fn open(path: &Path, format: AccessFormat) -> io::Result<Self> {
         let file = append_to(path)?;
-        let (lines, waiting) = sync_channel(WAITING_LINES);
         let (finish, finished) = sync_channel(0);
-        let orders = Arc::new(Orders::default());
-        let writer = Writer { path: path.to_owned(), file, orders: Arc::clone(&orders), failing: false };
+        let desk = Arc::<Desk>::default();
+        let writer = Writer { path: path.to_owned(), file, desk: Arc::clone(&desk), failing: false };
         std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
-            writer.run(&waiting);
+            writer.run();
             drop(finish);
         })?;
-        Ok(Self::to(Some(ToWriter { lines, format, orders, finished: Mutex::new(finished) })))
+        Ok(Self::to(Some(ToWriter { format, desk, finished: Mutex::new(finished) })))
     }
 
     /// Writes nowhere; only those who follow along see the lines.
@@ -178,15 +106,23 @@ impl AccessLog {
         self.0.followers.subscribe()
     }
 
-    /// Hands a line to the writer, or drops and counts it. Never waits.
+    /// Hands a line to the writer, or drops and counts it. Never waits for the disk.
     pub fn log(&self, record: &AccessRecord<'_>) {
         if self.0.followers.receiver_count() > 0 {
-            let line = String::from_utf8_lossy(&record.render(AccessFormat::Json)).into_owned();
-            let _ = self.0.followers.send(line.into());
+            let mut line = Vec::new();
+            record.render(AccessFormat::Json, &mut line);
+            let _ = self.0.followers.send(String::from_utf8_lossy(&line).into());
         }
         let Some(writer) = &self.0.writer else { return };
-        if writer.lines.try_send(record.render(writer.format)).is_err() {
-            writer.orders.dropped.fetch_add(1, Ordering::Relaxed);
+        let made = LINE.try_with(|line| {
+            let mut line = line.borrow_mut();
+            line.clear();
+            record.render(writer.format, &mut line);
+            writer.desk.take(&line);
+        });
+        if made.is_err() {
+            // The thread is ending.
+            writer.desk.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -194,57 +130,88 @@ impl AccessLog {
     /// opened, the old one stays in use.
     pub fn reopen(&self) {
         if let Some(writer) = &self.0.writer {
-            writer.orders.reopen.store(true, Ordering::Release);
-            writer.wake();
+            writer.desk.order(|waiting| waiting.reopen = true);
         }
     }
 
-    /// Lines lost since the start, to a full channel or to a write error.
+    /// Lines lost since the start, to a full buffer or to a write error.
     pub fn dropped(&self) -> u64 {
-        self.0.writer.as_ref().map_or(0, |writer| writer.orders.dropped.load(Ordering::Relaxed))
+        self.0.writer.as_ref().map_or(0, |writer| writer.desk.dropped.load(Ordering::Relaxed))
     }
 
     /// Writes what waits and ends the writer; waits for it, but not for ever. Blocks the thread.
     pub fn close(&self, patience: Duration) {
         let Some(writer) = &self.0.writer else { return };
-        writer.orders.close.store(true, Ordering::Release);
-        writer.wake();
+        writer.desk.order(|waiting| waiting.close = true);
         let _ = writer.finished.lock().recv_timeout(patience);
     }
 }
 
-impl ToWriter {
-    fn wake(&self) {
-        // Full is fine: the writer looks at the orders after every line.
-        let _ = self.lines.try_send(Vec::new());
+impl Drop for ToWriter {
+    /// Ends the writer, if nobody has.
+    fn drop(&mut self) {
+        self.desk.order(|waiting| waiting.close = true);
+    }
+}
+
+impl Desk {
+    fn take(&self, line: &[u8]) {
+        let mut waiting = self.waiting.lock();
+        if waiting.lines.len() + line.len() > WAITING_BYTES {
+            drop(waiting);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        waiting.lines.extend_from_slice(line);
+        waiting.count += 1;
+        let is_first = waiting.count == 1;
+        drop(waiting);
+        // The others find the writer awake.
+        if is_first {
+            self.called.notify_one();
+        }
+    }
+
+    fn order(&self, order: impl FnOnce(&mut Waiting)) {
+        order(&mut self.waiting.lock());
+        self.called.notify_one();
+    }
+
+    /// Waits for lines or orders, and a little for more lines; then takes everything, with `empty` in its place.
+    fn wait(&self, empty: Vec<u8>) -> Waiting {
+        let mut waiting = self.waiting.lock();
+        let is_ordered = |waiting: &mut Waiting| waiting.reopen || waiting.close;
+        self.called.wait_while(&mut waiting, |it| it.count == 0 && !is_ordered(it));
+        self.called.wait_while_for(&mut waiting, |it| !is_ordered(it), GATHER);
+        let close = waiting.close;
+        let next = Waiting { lines: empty, count: 0, reopen: false, close };
+        std::mem::replace(&mut waiting, next)
     }
 }
 
 struct Writer {
     path: PathBuf,
-    file: BufWriter<File>,
-    orders: Arc<Orders>,
+    file: File,
+    desk: Arc<Desk>,
     failing: bool,
 }
 
 impl Writer {
-    fn run(mut self, waiting: &Receiver<Vec<u8>>) {
-        while let Ok(first) = waiting.recv() {
-            // One system call for all that came meanwhile.
-            let mut lines = u64::from(!first.is_empty());
-            let mut result = self.file.write_all(&first);
-            for line in waiting.try_iter().take(WAITING_LINES) {
-                lines += u64::from(!line.is_empty());
-                result = result.and_then(|()| self.file.write_all(&line));
-            }
-            let result = result.and_then(|()| self.file.flush());
-            self.note(result, lines);
-            if self.orders.reopen.swap(false, Ordering::AcqRel) {
+    fn run(mut self) {
+        let mut empty = Vec::new();
+        loop {
+            let taken = self.desk.wait(empty);
+            let result = self.file.write_all(&taken.lines);
+            self.note(result, taken.count);
+            if taken.reopen {
                 self.reopen();
             }
-            if self.orders.close.load(Ordering::Acquire) {
+            if taken.close {
                 return;
             }
+            empty = taken.lines;
+            empty.clear();
+            empty.shrink_to(KEPT_BYTES);
         }
     }
 
@@ -263,61 +230,21 @@ impl Writer {
             self.failing = false;
             return;
         };
-        self.orders.dropped.fetch_add(lines, Ordering::Relaxed);
+        self.desk.dropped.fetch_add(lines, Ordering::Relaxed);
         if !std::mem::replace(&mut self.failing, true) {
             tracing::error!(%error, path = %self.path.display(), "cannot write the access log; lines are lost");
         }
-        // What is in the buffer would be written again in front of later lines, cut anywhere.
-        if let Ok(file) = self.file.get_ref().try_clone() {
-            let broken = std::mem::replace(&mut self.file, BufWriter::with_capacity(BUFFER_BYTES, file));
-            let _ = broken.into_parts();
-        }
     }
 }
 
-fn append_to(path: &Path) -> io::Result<BufWriter<File>> {
-    let file = OpenOptions::new().append(true).create(true).open(path)?;
-    Ok(BufWriter::with_capacity(BUFFER_BYTES, file))
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn rfc3339<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&Calendar::of(*time))
-}
-
-fn milliseconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_f64((time.as_secs_f64() * 1e6).round() / 1e3)
-}
-
-fn shortened<S: Serializer>(text: &str, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(shorten(text))
-}
-
-fn maybe_shortened<S: Serializer>(text: &Option<&str>, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_some(shorten(text.unwrap_or_default()))
-}
-
-fn shorten(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(FIELD_BYTES)).unwrap_or(text)
-}
-
-/// A client's text inside quotes of a line: quotes, backslashes and everything that is not plain ASCII escaped, so
-/// that it can end neither the value nor the line, nor command a terminal (CVE-2025-58160).
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in shorten(text).bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend(['\\', char::from(byte)]),
-            b' '..=b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("\\x{byte:02x}")),
-        }
-    }
-    out
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::Timestamp;
 
     fn record(target: &'static str) -> AccessRecord<'static> {
         AccessRecord {
@@ -343,33 +270,6 @@ mod tests {
 
     fn lines(path: &Path) -> Vec<String> {
         std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn a_line_of_json_has_all_that_is_known() {
-        let line = record("/Software/a.zip").render(AccessFormat::Json);
-        let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
-        assert_eq!(value["time"], "2000-10-10T13:55:36.001Z");
-        assert_eq!(value["client"], "192.0.2.7:4711");
-        assert_eq!(value["first_byte_ms"], 1.5);
-        assert_eq!(value["verdict"], "hit");
-        assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
-    }
-
-    #[test]
-    fn a_line_for_ncsa_tools_cannot_be_forged_by_a_client() {
-        let line = record("/a\" 200 1\n10.0.0.1 - -").render(AccessFormat::Combined);
-        let want = "192.0.2.7 - - [10/Oct/2000:13:55:36 +0000] \"GET /a\\\" 200 1\\x0a10.0.0.1 - - HTTP/1.1\" 206 4096 \
-                    \"-\" \"agent/1 \\\"x\\\"\\x1b[31m\"\n";
-        assert_eq!(String::from_utf8(line).unwrap(), want);
-    }
-
-    #[test]
-    fn long_values_are_cut_between_characters() {
-        let long: &'static str = Box::leak("é".repeat(400).into_boxed_str());
-        let value: serde_json::Value =
-            serde_json::from_slice(&record(long).render(AccessFormat::Json)).unwrap();
-        assert_eq!(value["target"].as_str().unwrap().len(), FIELD_BYTES);
     }
 
     #[test]

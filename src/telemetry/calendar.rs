@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::access_line::push_digits;
 use crate::base::clock::Timestamp;
 
 const MONTHS: [&str; 12] =
@@ -34,6 +35,24 @@ impl Calendar {
         let year = year + era * 400 + (month <= 2) as u64;
         let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
         Self { year, month, day, hour, minute, second, millis: time.0 % 1_000 }
+    }
+
+    /// As its `Display`, appended.
+    pub(super) fn push_rfc3339(self, line: &mut Vec<u8>) {
+        let Self { year, month, day, hour, minute, second, millis } = self;
+        let fields = [
+            (year, 4, b'-'),
+            (month, 2, b'-'),
+            (day, 2, b'T'),
+            (hour, 2, b':'),
+            (minute, 2, b':'),
+            (second, 2, b'.'),
+            (millis, 3, b'Z'),
+        ];
+        for (number, width, behind) in fields {
+            push_digits(line, number, width);
+            line.push(behind);
+        }
     }
 
     /// `10/Oct/2000:13:55:36 +0000`, as in NCSA logs.

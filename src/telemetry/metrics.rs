@@ -300,6 +300,8 @@ pub struct Metrics {
     pub access_log_dropped: Count,
     /// Agents.
     pub agents: AgentMetrics,
+    /// Spans that were lost because the collector was slow or not there.
+    pub trace_spans_lost: Count,
     config_successful: Gauge,
     config_success_time: Gauge,
     http_requests: Family<Labels, Counter>,
@@ -336,6 +338,7 @@ impl Metrics {
             requests_refused: Reasons::new("reason"),
             access_log_dropped: Count::default(),
             agents: AgentMetrics::default(),
+            trace_spans_lost: Count::default(),
             config_successful: Gauge::default(),
             config_success_time: Gauge::default(),
             http_requests: Family::default(),
@@ -413,6 +416,12 @@ impl Metrics {
             "When a listener's certificate expires, in Unix time",
             Unit::Seconds,
             expiry,
+        );
+        let lost = self.trace_spans_lost.0.clone();
+        to.register(
+            "trace_spans_lost",
+            "Spans lost because the collector of traces was slow or not there",
+            lost,
         );
         let dropped = self.access_log_dropped.0.clone();
         to.register(
@@ -596,6 +605,6 @@ mod tests {
                 assert!(typed(name) || base.is_some_and(typed), "{line}");
             }
         }
-        assert_eq!(families, 32);
+        assert_eq!(families, 33);
     }
 }

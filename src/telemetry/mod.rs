@@ -3,6 +3,7 @@
 //! Recording never waits and never fails: a counter is one atomic, a log line that finds its channel full is
 //! dropped and counted.
 
+mod access_line;
 mod access_log;
 mod agents;
 mod calendar;
@@ -10,13 +11,20 @@ mod catalogues;
 mod exposition;
 mod histogram;
 mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
+mod trace;
 mod tracing_setup;
 
-pub use access_log::{AccessFormat, AccessLog, AccessRecord};
+pub use access_line::{AccessFormat, AccessRecord};
+pub use access_log::AccessLog;
 pub use agents::AgentMetrics;
 pub use catalogues::CatalogueMetrics;
 pub use exposition::Exposition;
 pub use metrics::{
     CacheResult, Count, Level, Metrics, Reasons, RepositoryMetrics, RouteMetrics, UpstreamMetrics,
 };
+#[cfg(feature = "otlp")]
+pub use otlp::{Otlp, OtlpError, OtlpOptions};
+pub use trace::{FillRecord, Flushed, Span, TRACEPARENT, Tracer};
 pub use tracing_setup::{LogError, LogFormat, LogHandle, init_tracing};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use parking_lot::Mutex;
 
 use super::content;
@@ -91,23 +91,9 @@ impl FillBench {
 
     /// What a request for `path` asks of a fill.
     pub fn job(&self, path: &str) -> Job {
-        Job {
-            key: Key::new(&self.supply.name, path, None),
-            path: path.trim_start_matches('/').to_owned(),
-            query: None,
-            forwarded: HeaderMap::new(),
-            supply: Arc::clone(&self.supply),
-            effective: *self.supply.rules.effective(path),
-            stale: None,
-            seen: None,
-            wanted: false,
-            loop_tokens: Vec::new(),
-            expect: None,
-            only: None,
-            ask_headers: HeaderMap::new(),
-            pinned: false,
-            pace: None,
-        }
+        let key = Key::new(&self.supply.name, path, None);
+        let effective = *self.supply.rules.effective(path);
+        Job::new(key, path.trim_start_matches('/'), &self.supply, effective)
     }
 
     /// Takes a seat and reads the whole body, comparing it with the body `seed`. Returns its length.

@@ -1,6 +1,7 @@
 //! Certificates for tests: a CA, servers, clients, and wrong ones.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -50,6 +51,21 @@ impl Authority {
     pub fn expired(&self, names: &[&str]) -> Issued {
         self.issue(names, ExtendedKeyUsagePurpose::ServerAuth, |params| {
             params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        })
+    }
+
+    /// A server certificate whose time is over this long after 1970.
+    pub fn expiring(&self, names: &[&str], at: Duration) -> Issued {
+        self.issue(names, ExtendedKeyUsagePurpose::ServerAuth, |params| {
+            params.not_after = rcgen::date_time_ymd(1970, 1, 1) + at;
+        })
+    }
+
+    /// A client certificate for a person of this common name, with alternative names.
+    pub fn person(&self, name: &str, names: &[&str]) -> Issued {
+        self.issue(names, ExtendedKeyUsagePurpose::ClientAuth, |params| {
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, name);
         })
     }
 

@@ -132,6 +132,27 @@ impl Site {
         std::fs::write(self.dir.join("waypost.toml"), text).expect("the configuration can be written");
     }
 
+    /// Runs the command line against the node of this site, and waits for its end: exit code, stdout and stderr.
+    pub async fn run(&self, words: &[&str]) -> (i32, String, String) {
+        let mut command = Command::new(&self.binary);
+        command.args(words).args(["-c", "waypost.toml"]).current_dir(&self.dir).stdin(Stdio::null());
+        let ended = tokio::task::spawn_blocking(move || command.output()).await;
+        let output = ended.expect("nothing breaks off").expect("the program runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Runs a command that has to end well, and reads its answer.
+    ///
+    /// # Panics
+    /// It does not.
+    pub async fn json(&self, words: &[&str]) -> serde_json::Value {
+        let words: Vec<&str> = words.iter().copied().chain(["--json"]).collect();
+        let (code, out, talk) = self.run(&words).await;
+        assert_eq!(code, 0, "{words:?}: {talk}");
+        serde_json::from_str(&out).expect("JSON")
+    }
+
     /// Starts the node and does not wait for anything.
     pub fn spawn(&self) -> Process {
         let began = Instant::now();

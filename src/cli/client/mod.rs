@@ -33,14 +33,13 @@ const ANSWER_BYTES: usize = 64 << 20;
 
 enum Endpoint {
     Socket(PathBuf),
-    Tls(Authority),
+    Tls(Authority, tls::Trust),
 }
 
 /// A way to the node.
 pub(super) struct Client {
     endpoint: Endpoint,
     authorization: Option<HeaderValue>,
-    ca_file: Option<PathBuf>,
     patience: Duration,
 }
 
@@ -48,14 +47,14 @@ impl Client {
     /// The way that flags, environment and configuration say.
     pub(super) fn new(global: &GlobalArgs) -> Result<Self, Failure> {
         let endpoint = match &global.server {
-            Some(text) => endpoint(text)?,
+            Some(text) => endpoint(text, global.ca_file.as_deref())?,
             None => Endpoint::Socket(configured_socket(&global.config)),
         };
         let authorization = match (&global.token_file, &endpoint) {
-            (Some(path), Endpoint::Tls(_)) => Some(read_token(path)?),
+            (Some(path), Endpoint::Tls(..)) => Some(read_token(path)?),
             _ => None,
         };
-        Ok(Self { endpoint, authorization, ca_file: global.ca_file.clone(), patience: global.timeout })
+        Ok(Self { endpoint, authorization, patience: global.timeout })
     }
 
     /// Asks for something.
@@ -158,11 +157,15 @@ impl Client {
                     UnixStream::connect(socket).await.map_err(|error| self.no_socket(socket, &error))?;
                 self.send(TokioIo::new(stream), "localhost", (method, path, body)).await
             }
-            Endpoint::Tls(authority) => {
+            Endpoint::Tls(authority, trust) => {
                 let tcp = TcpStream::connect(authority.as_str()).await;
                 let tcp = tcp.map_err(|error| self.unreachable(&error.to_string()))?;
-                let stream = tls::shake_hands(tcp, authority.host(), self.ca_file.as_deref()).await;
-                let stream = stream.map_err(|why| self.unreachable(&why))?;
+                let stream = trust.shake_hands(tcp, authority.host()).await;
+                let stream = stream.map_err(|refused| {
+                    let mut failure = self.unreachable(&refused.why);
+                    failure.help = refused.help.map_or(failure.help, str::to_owned);
+                    failure
+                })?;
                 self.send(TokioIo::new(stream), authority.as_str(), (method, path, body)).await
             }
         }
@@ -196,7 +199,7 @@ impl Client {
     fn name(&self) -> String {
         match &self.endpoint {
             Endpoint::Socket(path) => path.display().to_string(),
-            Endpoint::Tls(authority) => format!("https://{authority}"),
+            Endpoint::Tls(authority, _) => format!("https://{authority}"),
         }
     }
 
@@ -240,7 +243,7 @@ fn failure(status: http::StatusCode, body: &[u8]) -> Failure {
     }
 }
 
-fn endpoint(text: &str) -> Result<Endpoint, Failure> {
+fn endpoint(text: &str, ca_file: Option<&Path>) -> Result<Endpoint, Failure> {
     const HELP: &str = "write a socket's path, such as /run/waypost/admin.sock, or https://HOST:PORT";
     let wrong = |why: &str| Failure::new(Exit::Usage, format!("--server `{text}`: {why}"), HELP);
     if let Some(rest) = text.strip_prefix("https://") {
@@ -252,7 +255,10 @@ fn endpoint(text: &str) -> Result<Endpoint, Failure> {
         if authority.port_u16().is_none() {
             return Err(wrong("has no port"));
         }
-        return Ok(Endpoint::Tls(authority));
+        let trust = tls::Trust::read(ca_file).map_err(|why| {
+            Failure::new(Exit::Usage, why, "name a PEM file with the authority of the node's certificate")
+        })?;
+        return Ok(Endpoint::Tls(authority, trust));
     }
     if text.starts_with("http://") {
         return Err(wrong("the admin API is never on plain HTTP"));
@@ -314,14 +320,14 @@ mod tests {
 
     #[test]
     fn endpoints_are_sockets_or_https() {
-        assert!(matches!(endpoint("https://node.example:8444/"), Ok(Endpoint::Tls(_))));
-        assert!(matches!(endpoint("https://[::1]:8444"), Ok(Endpoint::Tls(_))));
+        assert!(matches!(endpoint("https://node.example:8444/", None), Ok(Endpoint::Tls(..))));
+        assert!(matches!(endpoint("https://[::1]:8444", None), Ok(Endpoint::Tls(..))));
         assert!(
-            matches!(endpoint("unix:/run/x.sock"), Ok(Endpoint::Socket(path)) if path == Path::new("/run/x.sock"))
+            matches!(endpoint("unix:/run/x.sock", None), Ok(Endpoint::Socket(path)) if path == Path::new("/run/x.sock"))
         );
-        assert!(matches!(endpoint("admin.sock"), Ok(Endpoint::Socket(_))));
+        assert!(matches!(endpoint("admin.sock", None), Ok(Endpoint::Socket(_))));
         for wrong in ["", "http://node:80", "https://", "https://node", "https://me@node:1", "ftp://x"] {
-            let failure = endpoint(wrong).err().unwrap_or_else(|| panic!("{wrong}"));
+            let failure = endpoint(wrong, None).err().unwrap_or_else(|| panic!("{wrong}"));
             assert!(failure.exit == Exit::Usage && failure.help.contains("https://HOST:PORT"), "{wrong}");
         }
     }
