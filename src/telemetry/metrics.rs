@@ -596,6 +596,6 @@ mod tests {
                 assert!(typed(name) || base.is_some_and(typed), "{line}");
             }
         }
-        assert_eq!(families, 32);
+        assert_eq!(families, 35);
     }
 }
