@@ -3,6 +3,7 @@
 mod build;
 mod catalogue;
 mod control;
+mod documents;
 mod door;
 mod events;
 mod explain;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::{Admin, AdminSocket, AdminTls, Operator as _};
 use crate::base::clock::Clock;
@@ -38,6 +39,7 @@ use crate::server::{Phase, Summary};
 use crate::store::Store;
 use crate::telemetry::{self, AccessLog, LogHandle};
 
+use documents::NodeWorker;
 use door::Door;
 use jobs::Jobs;
 use operator::NodeOperator;
@@ -63,6 +65,8 @@ pub struct Node {
     /// Where the admin API listens with TLS, if it does.
     pub admin: Option<SocketAddr>,
     doors: Vec<JoinHandle<()>>,
+    /// Follows the fleet's documents and does what the fleet says; ends with the node.
+    following: Option<JoinSet<()>>,
     operator: Arc<NodeOperator>,
     store: Store,
     fills: Fills,
@@ -113,6 +117,8 @@ impl Node {
             addresses.split_at_checked(config.server.listen.len()).unwrap_or((&addresses, &[]));
         let (addresses, plain) = (secure.to_vec(), plain.to_vec());
         let (end, over) = watch::channel(false);
+        let worker = NodeWorker(Arc::downgrade(&operator));
+        let following = operator.fleet.as_ref().map(|fleet| fleet.run(Arc::new(worker)));
         let door = Arc::new(Door::new(built.plane, built.control, &built.metrics));
         let run = built.bound.run(door, watch);
         let server = tokio::spawn(async move {
@@ -131,6 +137,7 @@ impl Node {
             over,
             admin: address,
             doors,
+            following,
             operator,
             scrub,
             store,
@@ -167,6 +174,9 @@ impl Node {
     /// The server did not run at all.
     pub async fn ended(mut self) -> anyhow::Result<Summary> {
         let summary = (&mut self.server).await.context("the server task died")?.context("cannot serve")?;
+        if let Some(mut following) = self.following.take() {
+            following.shutdown().await;
+        }
         for door in self.doors.drain(..) {
             door.abort();
             // Its socket is gone when it has ended.
@@ -221,6 +231,7 @@ fn operate(
         access: built.access.clone(),
         jobs: Jobs::default(),
         reloader,
+        fleet: built.control.as_ref().and_then(|control| control.fleet()),
         phase,
     })
 }

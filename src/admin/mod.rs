@@ -6,6 +6,7 @@
 
 mod access;
 pub mod api;
+pub mod documents;
 mod error;
 mod extract;
 mod openapi;

@@ -17,6 +17,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::api::{DryRun, EntriesAsk, LogAsk, Named, PinAsk, PurgeAsk, TailAsk, VerifyAsk, WarmAsk};
+use super::documents;
 use super::error::{ApiError, Code};
 use super::extract::{AsOperator, Ask, Input};
 use super::operator::Operator;
@@ -24,7 +25,7 @@ use super::{LongAnswer, Role, openapi};
 use crate::telemetry::Exposition;
 
 /// What handlers share.
-type Node = State<Arc<dyn Operator>>;
+pub(super) type Node = State<Arc<dyn Operator>>;
 
 /// An answer of a handler.
 type Told = Result<Response, ApiError>;
@@ -78,6 +79,14 @@ pub(super) const ROUTES: &[Route] = &[
     route!(delete "/v1/jobs/{id}" Operator None => "Done", cancel_job, "End a job"),
     route!(post "/v1/reload" Operator Some("DryRun") => "Reloaded", reload, "Read the configuration again"),
     route!(post "/v1/log" Operator Some("LogAsk") => "Done", log, "Log more or less"),
+    route!(get "/v1/handlers" Viewer None => "Handlers", documents::handlers, "The handlers of the fleet"),
+    route!(post "/v1/handlers/state" Operator Some("StateAsk") => "Done", documents::set_state, "Drain, resume or disable handlers; at the authority"),
+    route!(get "/v1/agents/sitelist" Viewer Some("AgentAsk") => "SitelistShown", documents::sitelist, "The sitelist of an agent"),
+    route!(get "/v1/agents/explain" Viewer Some("AgentAsk") => "AgentExplanation", documents::explain, "Why an agent gets its handlers and policies"),
+    route!(get "/v1/policies" Viewer None => "Policies", documents::policies, "The policies of the fleet"),
+    route!(get "/v1/policies/one" Viewer Some("PolicyAsk") => "PolicyShown", documents::policy, "One policy with its body"),
+    route!(post "/v1/orders" Operator Some("OrderAsk") => "OrderTold", documents::order, "Have nodes purge or warm"),
+    route!(get "/v1/orders/{id}" Viewer None => "OrderTold", documents::ordered, "What became of that, node by node"),
     route!(get "/v1/tail" Viewer Some("TailAsk") => "application/jsonl", tail, "Requests as they end"),
 ];
 
@@ -107,7 +116,7 @@ fn text(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Respon
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-fn json(value: &impl Serialize) -> Told {
+pub(super) fn json(value: &impl Serialize) -> Told {
     let body = serde_json::to_string_pretty(value)
         .map_err(|error| ApiError::new(Code::Failed, error.to_string(), "report this defect"))?;
     Ok(text(StatusCode::OK, "application/json", body + "\n"))

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::documents_args::{HandlersCommand, PolicyCommand, SitelistCommand};
 use super::operate_args::{
     CacheCommand, ExplainArgs, FillsCommand, HealthArgs, LogArgs, Output, PurgeArgs, ReloadArgs, StatusArgs,
     TailArgs, WarmArgs, duration,
@@ -152,6 +153,15 @@ pub enum Command {
     /// Fetches that run
     #[command(subcommand)]
     Fills(FillsCommand),
+    /// The handlers of the fleet
+    #[command(subcommand)]
+    Handlers(HandlersCommand),
+    /// Sitelists of agents
+    #[command(subcommand)]
+    Sitelist(SitelistCommand),
+    /// Policies of the fleet and of agents
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Follow requests as they end
     Tail(TailArgs),
     /// Log more or less from now on

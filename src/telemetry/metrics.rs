@@ -16,6 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::bundle::BundleMetrics;
 use super::catalogues::{CatalogueMetrics, Families};
 use super::exposition::Exposition;
 use super::histogram::Durations;
@@ -64,6 +65,10 @@ impl Count {
 pub struct Level(Gauge);
 
 impl Level {
+    pub(super) fn gauge(&self) -> Gauge {
+        self.0.clone()
+    }
+
     pub(super) fn of(family: &Family<Labels, Gauge>, labels: &Labels) -> Self {
         Self(family.get_or_create_owned(labels))
     }
@@ -285,6 +290,8 @@ pub struct Metrics {
     pub requests_refused: Reasons,
     /// Access-log lines that were dropped because the disk could not keep up.
     pub access_log_dropped: Count,
+    /// The fleet's documents.
+    pub bundle: BundleMetrics,
     config_successful: Gauge,
     config_success_time: Gauge,
     http_requests: Family<Labels, Counter>,
@@ -320,6 +327,7 @@ impl Metrics {
             connections_rejected: Reasons::new("reason"),
             requests_refused: Reasons::new("reason"),
             access_log_dropped: Count::default(),
+            bundle: BundleMetrics::default(),
             config_successful: Gauge::default(),
             config_success_time: Gauge::default(),
             http_requests: Family::default(),
@@ -339,6 +347,7 @@ impl Metrics {
         metrics.register_cache();
         metrics.register_upstreams();
         metrics.catalogues.register(&mut metrics.registry);
+        metrics.bundle.register(&mut metrics.registry);
         metrics
     }
 
@@ -579,6 +588,6 @@ mod tests {
                 assert!(typed(name) || base.is_some_and(typed), "{line}");
             }
         }
-        assert_eq!(families, 32);
+        assert_eq!(families, 35);
     }
 }

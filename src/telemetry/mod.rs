@@ -4,6 +4,7 @@
 //! dropped and counted.
 
 mod access_log;
+mod bundle;
 mod calendar;
 mod catalogues;
 mod exposition;
@@ -12,6 +13,7 @@ mod metrics;
 mod tracing_setup;
 
 pub use access_log::{AccessFormat, AccessLog, AccessRecord};
+pub use bundle::BundleMetrics;
 pub use catalogues::CatalogueMetrics;
 pub use exposition::Exposition;
 pub use metrics::{
