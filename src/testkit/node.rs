@@ -34,6 +34,8 @@ pub struct Plan {
     pub limits: String,
     /// All `[[repository]]` and `[[repository.rule]]` tables.
     pub repositories: String,
+    /// The node's name.
+    pub node: String,
 }
 
 impl Plan {
@@ -44,6 +46,7 @@ impl Plan {
             cache: "size = \"256MiB\"\nmemory = \"16MiB\"\nmin_free = \"0B\"\n".to_owned(),
             limits: String::new(),
             repositories: repositories.into(),
+            node: NAME.to_owned(),
         }
     }
 
@@ -66,6 +69,13 @@ impl Plan {
         self
     }
 
+    /// Of a node of this name.
+    #[must_use]
+    pub fn named(mut self, node: &str) -> Self {
+        node.clone_into(&mut self.node);
+        self
+    }
+
     /// With further lines in `[limits]`.
     #[must_use]
     pub fn with_limits(mut self, lines: &str) -> Self {
@@ -82,10 +92,10 @@ impl Plan {
     }
 
     fn render(&self, plain: u16) -> String {
-        let Self { server, cache, limits, repositories } = self;
+        let Self { server, cache, limits, repositories, node } = self;
         format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nplain_listen = \"127.0.0.1:{plain}\"\n\
-             tls = {{ cert = \"node.pem\", key = {{ file = \"node.key\" }} }}\nnode = \"{NAME}\"\n{server}\n\
+             tls = {{ cert = \"node.pem\", key = {{ file = \"node.key\" }} }}\nnode = \"{node}\"\n{server}\n\
              [admin]\nsocket = \"admin.sock\"\n\n[cache]\ndir = \"cache\"\n{cache}\n\
              [limits]\nconnections_per_address = 5000\n{limits}\n{repositories}"
         )
