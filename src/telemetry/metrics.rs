@@ -17,6 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::agents::AgentMetrics;
+use super::bundle::BundleMetrics;
 use super::catalogues::{CatalogueMetrics, Families};
 use super::exposition::Exposition;
 use super::histogram::Durations;
@@ -69,6 +70,10 @@ impl Count {
 pub struct Level(Gauge);
 
 impl Level {
+    pub(super) fn gauge(&self) -> Gauge {
+        self.0.clone()
+    }
+
     pub(super) fn of(family: &Family<Labels, Gauge>, labels: &Labels) -> Self {
         Self(family.get_or_create_owned(labels))
     }
@@ -86,10 +91,6 @@ impl Level {
     /// One less.
     pub fn dec(&self) {
         self.0.dec();
-    }
-
-    pub(super) fn gauge(&self) -> Gauge {
-        self.0.clone()
     }
 }
 
@@ -300,6 +301,8 @@ pub struct Metrics {
     pub access_log_dropped: Count,
     /// Agents.
     pub agents: AgentMetrics,
+    /// The fleet's documents.
+    pub bundle: BundleMetrics,
     config_successful: Gauge,
     config_success_time: Gauge,
     http_requests: Family<Labels, Counter>,
@@ -336,6 +339,7 @@ impl Metrics {
             requests_refused: Reasons::new("reason"),
             access_log_dropped: Count::default(),
             agents: AgentMetrics::default(),
+            bundle: BundleMetrics::default(),
             config_successful: Gauge::default(),
             config_success_time: Gauge::default(),
             http_requests: Family::default(),
@@ -356,6 +360,7 @@ impl Metrics {
         metrics.register_upstreams();
         metrics.catalogues.register(&mut metrics.registry);
         metrics.agents.register(&mut metrics.registry);
+        metrics.bundle.register(&mut metrics.registry);
         metrics
     }
 

@@ -5,6 +5,7 @@
 
 mod access_log;
 mod agents;
+mod bundle;
 mod calendar;
 mod catalogues;
 mod exposition;
@@ -14,6 +15,7 @@ mod tracing_setup;
 
 pub use access_log::{AccessFormat, AccessLog, AccessRecord};
 pub use agents::AgentMetrics;
+pub use bundle::BundleMetrics;
 pub use catalogues::CatalogueMetrics;
 pub use exposition::Exposition;
 pub use metrics::{
