@@ -4,6 +4,7 @@ mod agent;
 mod build;
 mod catalogue;
 mod control;
+mod documents;
 mod door;
 mod events;
 mod explain;
@@ -43,6 +44,7 @@ use crate::store::Store;
 use crate::telemetry::{self, AccessLog, LogHandle, Tracer};
 
 pub use agent::agent;
+use documents::NodeWorker;
 use door::Door;
 use fleet_view::FleetView;
 use jobs::Jobs;
@@ -69,6 +71,8 @@ pub struct Node {
     /// Where the admin API listens with TLS, if it does.
     pub admin: Option<SocketAddr>,
     doors: Vec<JoinHandle<()>>,
+    /// Follows the fleet's documents and does what the fleet says; ends with the node.
+    following: Option<JoinSet<()>>,
     operator: Arc<NodeOperator>,
     /// The agents, and what goes on about them by itself.
     presence: Option<(Arc<Presence>, JoinSet<()>)>,
@@ -129,6 +133,8 @@ impl Node {
             .zip(built.control.as_ref())
             .map(|(presence, control)| presence::run(config, presence, control, watch.clone()))
             .transpose()?;
+        let worker = NodeWorker(Arc::downgrade(&operator));
+        let following = operator.fleet.as_ref().map(|fleet| fleet.run(Arc::new(worker)));
         let door = Arc::new(Door::new(built.plane, built.control, built.presence.clone(), &built.metrics));
         let run = built.bound.run(door, watch);
         let server = tokio::spawn(async move {
@@ -147,6 +153,7 @@ impl Node {
             over,
             admin: address,
             doors,
+            following,
             operator,
             scrub,
             presence: built.presence.zip(hands),
@@ -185,6 +192,9 @@ impl Node {
     /// The server did not run at all.
     pub async fn ended(mut self) -> anyhow::Result<Summary> {
         let summary = (&mut self.server).await.context("the server task died")?.context("cannot serve")?;
+        if let Some(mut following) = self.following.take() {
+            following.shutdown().await;
+        }
         for door in self.doors.drain(..) {
             door.abort();
             // Its socket is gone when it has ended.
@@ -246,8 +256,9 @@ fn operate(
         access: built.access.clone(),
         jobs: Jobs::default(),
         reloader,
+        fleet: built.control.as_ref().and_then(|control| control.fleet()),
         phase,
-        fleet: FleetView::new(built.presence.clone(), config.server.node.clone()),
+        view: FleetView::new(built.presence.clone(), config.server.node.clone()),
     })
 }
 

@@ -7,6 +7,7 @@
 mod access;
 pub mod agents_api;
 pub mod api;
+pub mod documents;
 mod error;
 mod extract;
 mod names;

@@ -8,6 +8,7 @@ use super::api::{
     Change, Done, DryRun, Entries, EntriesAsk, EntryRow, Explanation, Job, JobFailure, JobItem, JobState,
     LogAsk, Named, PinAsk, PurgeAsk, Reached, Reloaded, SCHEMA, TailAsk, VerifyAsk, WarmAsk,
 };
+use super::documents;
 use super::error::{ApiError, Code, ErrorBody, ErrorFields};
 use super::routes::{ROUTES, Route};
 
@@ -168,7 +169,11 @@ fn schemas() -> Map<String, Value> {
     );
     add("Error", of(&ErrorBody { schema: SCHEMA, error }));
     of_agents(&mut all);
-    for open in ["Status", "Fills", "Document"] {
+    let mut add = |name: &str, example: Value| drop(all.insert(name.to_owned(), shape(&example)));
+    for (name, example) in documents::examples() {
+        add(name, example);
+    }
+    for open in ["Status", "Fills", "Document", "AgentExplanation"] {
         all.insert(open.to_owned(), json!({ "type": "object" }));
     }
     all

@@ -11,6 +11,7 @@ use super::api::{
     Done, Entries, EntriesAsk, Explanation, Job, PinAsk, PurgeAsk, Reached, Reloaded, TailAsk, VerifyAsk,
     WarmAsk,
 };
+use super::documents::DocumentsOperator;
 use super::error::ApiError;
 use crate::telemetry::Exposition;
 
@@ -78,6 +79,17 @@ pub trait Operator: Send + Sync + 'static {
     /// # Errors
     /// It is no level or filter.
     fn log_level(&self, level: &str) -> Result<Done, ApiError>;
+
+    /// What it knows of the fleet's documents.
+    ///
+    /// # Errors
+    /// It has nothing to do with them.
+    fn documents(&self) -> Result<&dyn DocumentsOperator, ApiError> {
+        Err(ApiError::not_found(
+            "this node has nothing to do with the fleet's documents",
+            "give it [control] with a directory or an upstream",
+        ))
+    }
 
     /// Requests as they end, one line of JSON each; ends when the receiver goes.
     ///

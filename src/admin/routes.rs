@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::agents_api::{AgentsAsk, ForgetAsk, WakeAsk};
 use super::api::{DryRun, EntriesAsk, LogAsk, Named, PinAsk, PurgeAsk, TailAsk, VerifyAsk, WarmAsk};
+use super::documents;
 use super::error::{ApiError, Code};
 use super::extract::{AsOperator, Ask, Input};
 use super::operator::Operator;
@@ -25,7 +26,7 @@ use super::{LongAnswer, Role, openapi};
 use crate::telemetry::Exposition;
 
 /// What handlers share.
-type Node = State<Arc<dyn Operator>>;
+pub(super) type Node = State<Arc<dyn Operator>>;
 
 /// An answer of a handler.
 type Told = Result<Response, ApiError>;
@@ -85,6 +86,14 @@ pub(super) const ROUTES: &[Route] = &[
     route!(post "/v1/agents/forget" Operator Some("ForgetAsk") => "AgentsReached", forget, "Forget agents; they may come again"),
     route!(get "/v1/wakes/{id}" Viewer None => "WakeTold", wake_told, "What came of a wake-up"),
     route!(delete "/v1/wakes/{id}" Operator None => "Done", abort_wake, "Call a wake-up off"),
+    route!(get "/v1/handlers" Viewer None => "Handlers", documents::handlers, "The handlers of the fleet"),
+    route!(post "/v1/handlers/state" Operator Some("StateAsk") => "Done", documents::set_state, "Drain, resume or disable handlers; at the authority"),
+    route!(get "/v1/agents/sitelist" Viewer Some("AgentAsk") => "SitelistShown", documents::sitelist, "The sitelist of an agent"),
+    route!(get "/v1/agents/explain" Viewer Some("AgentAsk") => "AgentExplanation", documents::explain, "Why an agent gets its handlers and policies"),
+    route!(get "/v1/policies" Viewer None => "Policies", documents::policies, "The policies of the fleet"),
+    route!(get "/v1/policies/one" Viewer Some("PolicyAsk") => "PolicyShown", documents::policy, "One policy with its body"),
+    route!(post "/v1/orders" Operator Some("OrderAsk") => "OrderTold", documents::order, "Have nodes purge or warm"),
+    route!(get "/v1/orders/{id}" Viewer None => "OrderTold", documents::ordered, "What became of that, node by node"),
     route!(get "/v1/tail" Viewer Some("TailAsk") => "application/jsonl", tail, "Requests as they end"),
 ];
 
@@ -114,7 +123,7 @@ fn text(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Respon
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-fn json(value: &impl Serialize) -> Told {
+pub(super) fn json(value: &impl Serialize) -> Told {
     let body = serde_json::to_string_pretty(value)
         .map_err(|error| ApiError::new(Code::Failed, error.to_string(), "report this defect"))?;
     Ok(text(StatusCode::OK, "application/json", body + "\n"))

@@ -127,6 +127,9 @@ pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Buil
     let plane = Arc::new(Plane::new(options, routes, for_plane));
     let control = control::build(config, &clock)?.map(Arc::new);
     let presence = super::presence::open(config, &clock, &metrics, &bound, control.as_ref())?;
+    if let Some(fleet) = control.as_ref().and_then(|control| control.fleet()) {
+        control::measure(fleet, &metrics);
+    }
     Ok(Built { plane, bound, store, fills, clock, metrics, access, tls, control, presence, parts, made })
 }
 

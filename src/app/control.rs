@@ -1,11 +1,13 @@
 //! The control side of a node, from its configuration.
 
 use anyhow::Context as _;
+use serde_json::{Value, json};
 
 use super::build;
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, Timestamp};
 use crate::config::{CheckedConfig, ControlConfig, ControlSource, ControlUpstream, Secret};
-use crate::control::{Control, Keys, Options, Source, Token, Uplink};
+use crate::control::{Control, FleetSide, Keys, Options, Source, Token, Uplink};
+use crate::telemetry::Metrics;
 use crate::upstream::{self, Trust};
 
 /// The control side, where the configuration says anything about agents or nodes.
@@ -62,4 +64,39 @@ pub(super) fn read_keys(config: &CheckedConfig) -> anyhow::Result<Keys> {
         keys.nodes.push(Token::new(token.name.clone(), None, &secret));
     }
     Ok(keys)
+}
+
+/// What operators are told about the documents.
+pub(super) fn status(fleet: &FleetSide) -> Value {
+    let (board, index) = (fleet.board(), fleet.board().index());
+    let source = match fleet.directory() {
+        Some(directory) => directory.display().to_string(),
+        None => fleet.upstream().unwrap_or_default().to_owned(),
+    };
+    let node = |(name, seen, waiting): (String, Option<Timestamp>, usize)| json!({ "node": name, "seen": seen.map(|at| at.0 / 1_000), "waiting": waiting });
+    json!({
+        "role": if fleet.directory().is_some() { "authority" } else { "mirror" },
+        "source": source,
+        "version": index.as_ref().map(|index| index.version),
+        "digest": index.as_ref().map(|index| index.digest.as_str()),
+        "issued": index.as_ref().map(|index| index.issued / 1_000),
+        "age_seconds": index.as_ref().map(|_| fleet.age().as_secs()),
+        "warnings": board.warnings(),
+        "trouble": board.trouble().map(|trouble| json!({
+            "reason": trouble.word,
+            "detail": trouble.text,
+            "since": trouble.since.0 / 1_000,
+        })),
+        "nodes": fleet.nodes().into_iter().map(node).collect::<Vec<_>>(),
+    })
+}
+
+/// Copies what the documents' state is into the metrics just before they are read.
+pub(super) fn measure(fleet: FleetSide, metrics: &Metrics) {
+    metrics.before_reading(move |metrics| {
+        let version = fleet.board().index().map(|index| index.version);
+        metrics.bundle.version.set(version.unwrap_or(0));
+        metrics.bundle.age.set(version.map_or(0, |_| fleet.age().as_secs()));
+        metrics.bundle.well.set(u64::from(version.is_some() && fleet.board().trouble().is_none()));
+    });
 }

@@ -137,6 +137,11 @@ impl FleetView {
         self.wake_told(id)
     }
 
+    /// Does what a node above has ordered.
+    pub(super) fn wake_ordered(&self, ask: &serde_json::Value) -> Result<String, String> {
+        self.presence().map_err(|error| error.message)?.wake_ordered(ask)
+    }
+
     pub(super) fn wake_told(&self, id: u64) -> Result<WakeTold, ApiError> {
         let told = self.presence()?.wake_told(id).ok_or_else(|| no_wake(id))?;
         let row = |(agent, woken): &(AgentId, Woken)| WokenRow {

@@ -11,16 +11,18 @@ use super::fleet_view::FleetView;
 use super::jobs::Jobs;
 use super::reload::Reloader;
 use super::status::NodeStatus;
-use super::{explain, fault, locate, verify, warm};
+use super::{control, explain, fault, locate, verify, warm};
 use crate::admin::agents_api::{AgentRow, Agents, AgentsAsk, AgentsReached, ForgetAsk, WakeAsk, WakeTold};
 use crate::admin::api::{
-    Done, Entries, EntriesAsk, EntryRow, Explanation, Job, PinAsk, PurgeAsk, Reached, Reloaded, SCHEMA,
-    TailAsk, VerifyAsk, WarmAsk,
+    Change, Done, Entries, EntriesAsk, EntryRow, Explanation, Job, PinAsk, PurgeAsk, Reached, Reloaded,
+    SCHEMA, TailAsk, VerifyAsk, WarmAsk,
 };
+use crate::admin::documents::DocumentsOperator;
 use crate::admin::{ApiError, Code, Operator, Soon};
 use crate::base::clock::Clock;
 use crate::cache::purge::Purge;
 use crate::cache::{Key, Record};
+use crate::control::FleetSide;
 use crate::fill::Fills;
 use crate::proxy::Plane;
 use crate::repository::pattern::Patterns;
@@ -47,8 +49,10 @@ pub(super) struct NodeOperator {
     pub(super) access: AccessLog,
     pub(super) jobs: Jobs,
     pub(super) reloader: Arc<Reloader>,
+    pub(super) fleet: Option<FleetSide>,
     pub(super) phase: watch::Receiver<Phase>,
-    pub(super) fleet: FleetView,
+    /// The agents.
+    pub(super) view: FleetView,
 }
 
 impl NodeOperator {
@@ -87,6 +91,24 @@ impl NodeOperator {
         let changed = counted.entries > 0 || fills > 0;
         tracing::info!(entries = counted.entries, bytes = counted.bytes, fills, soft = ask.soft, "purged");
         Ok(reached(counted, fills as u64, changed))
+    }
+
+    /// The documents are looked at first: where they are wrong, nothing else is changed either.
+    async fn reload_now(&self, dry_run: bool) -> Result<Reloaded, ApiError> {
+        let is_new = self.look_at_documents(true).await?;
+        let reloader = Arc::clone(&self.reloader);
+        let reloaded = tokio::task::spawn_blocking(move || reloader.reload(dry_run)).await;
+        let broken = |_| ApiError::new(Code::Failed, "the reload broke off", "report this defect");
+        let mut reloaded = reloaded.map_err(broken)??;
+        if is_new {
+            if !dry_run {
+                self.look_at_documents(false).await?;
+            }
+            let what = "[control] directory".to_owned();
+            reloaded.changes.push(Change { what, how: "new documents".to_owned(), restart: false });
+            reloaded.changed = true;
+        }
+        Ok(reloaded)
     }
 
     async fn list(&self, ask: EntriesAsk) -> Result<Entries, ApiError> {
@@ -167,7 +189,11 @@ impl Operator for NodeOperator {
     }
 
     fn status(&self) -> Value {
-        self.status.status(&self.reloader.sources(), &self.reloader.catalogues())
+        let mut status = self.status.status(&self.reloader.sources(), &self.reloader.catalogues());
+        if let (Some(fleet), Some(fields)) = (&self.fleet, status.as_object_mut()) {
+            fields.insert("control".to_owned(), control::status(fleet));
+        }
+        status
     }
 
     fn fills(&self) -> Value {
@@ -232,13 +258,11 @@ impl Operator for NodeOperator {
     }
 
     fn reload(&self, dry_run: bool) -> Soon<'_, Reloaded> {
-        let reloader = Arc::clone(&self.reloader);
-        Box::pin(async move {
-            let reloaded = tokio::task::spawn_blocking(move || reloader.reload(dry_run)).await;
-            reloaded.unwrap_or_else(|_| {
-                Err(ApiError::new(Code::Failed, "the reload broke off", "report this defect"))
-            })
-        })
+        Box::pin(self.reload_now(dry_run))
+    }
+
+    fn documents(&self) -> Result<&dyn DocumentsOperator, ApiError> {
+        self.fleet().map(|_| self as &dyn DocumentsOperator)
     }
 
     fn log_level(&self, level: &str) -> Result<Done, ApiError> {
@@ -246,27 +270,27 @@ impl Operator for NodeOperator {
     }
 
     fn agents(&self, ask: AgentsAsk) -> Result<Agents, ApiError> {
-        self.fleet.agents(&ask)
+        self.view.agents(&ask)
     }
 
     fn agent(&self, id: &str) -> Result<AgentRow, ApiError> {
-        self.fleet.agent(id)
+        self.view.agent(id)
     }
 
     fn wake(&self, ask: WakeAsk) -> Result<WakeTold, ApiError> {
-        self.fleet.wake(ask)
+        self.view.wake(ask)
     }
 
     fn wake_told(&self, id: u64) -> Result<WakeTold, ApiError> {
-        self.fleet.wake_told(id)
+        self.view.wake_told(id)
     }
 
     fn abort_wake(&self, id: u64) -> Result<Done, ApiError> {
-        self.fleet.abort_wake(id)
+        self.view.abort_wake(id)
     }
 
     fn forget(&self, ask: ForgetAsk) -> Result<AgentsReached, ApiError> {
-        self.fleet.forget(&ask)
+        self.view.forget(&ask)
     }
 
     fn tail(&self, ask: TailAsk) -> Result<mpsc::Receiver<String>, ApiError> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::agent_args::AgentCommand;
+use super::documents_args::{HandlersCommand, PolicyCommand, SitelistCommand};
 use super::fleet_args::FleetCommand;
 use super::operate_args::{
     CacheCommand, ExplainArgs, FillsCommand, HealthArgs, LogArgs, Output, PurgeArgs, ReloadArgs, StatusArgs,
@@ -157,6 +158,15 @@ pub enum Command {
     /// Agents: who is there, and asking them to come
     #[command(subcommand)]
     Fleet(FleetCommand),
+    /// The handlers of the fleet
+    #[command(subcommand)]
+    Handlers(HandlersCommand),
+    /// Sitelists of agents
+    #[command(subcommand)]
+    Sitelist(SitelistCommand),
+    /// Policies of the fleet and of agents
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Follow requests as they end
     Tail(TailArgs),
     /// Log more or less from now on

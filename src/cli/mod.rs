@@ -9,10 +9,13 @@ mod client;
 mod config_check;
 mod config_init;
 mod config_show;
+mod documents;
+mod documents_args;
 mod exit;
 mod fleet;
 mod fleet_args;
 mod generate;
+mod on;
 mod operate_args;
 mod print;
 mod purge;
@@ -33,6 +36,10 @@ pub use args::{
     DemoArgs, GlobalArgs, ManArgs, Role, ServeArgs,
 };
 pub use config_init::sample;
+pub use documents_args::{
+    AgentArgs, AgentWords, HandlersCommand, HandlersLsArgs, HandlersStateArgs, PolicyCommand, PolicyLsArgs,
+    PolicyShowArgs, SitelistCommand,
+};
 pub use exit::{Exit, Failure};
 pub use fleet_args::{FleetCommand, FleetForgetArgs, FleetLsArgs, FleetShowArgs, FleetWakeArgs};
 pub use operate_args::{
@@ -102,7 +109,13 @@ fn operate(command: &Command, global: &GlobalArgs) -> anyhow::Result<Exit> {
             Command::Health(args) => status::health(args, global).await,
             Command::Warm(args) => warm::run(args, global).await,
             Command::Purge(args) => purge::run(args, global).await,
-            Command::Explain(args) => cache::explain(&args.url, global).await,
+            Command::Explain(args) => match (&args.agent, &args.url) {
+                (Some(agent), _) => documents::explain(agent, &args.like, global).await,
+                (None, url) => cache::explain(url.as_deref().unwrap_or_default(), global).await,
+            },
+            Command::Handlers(command) => documents::handlers(command, global).await,
+            Command::Sitelist(command) => documents::sitelist(command, global).await,
+            Command::Policy(command) => documents::policy(command, global).await,
             Command::Cache(command) => cache::run(command, global).await,
             Command::Fills(FillsCommand::Ls(args)) => status::fills(args, global).await,
             Command::Fills(FillsCommand::Cancel(args)) => status::cancel(args, global).await,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::documents_args::AgentWords;
 use crate::base::size::{parse_duration, parse_rate};
 
 /// How answers are printed.
@@ -45,11 +46,17 @@ pub struct HealthArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  \
                         waypost explain /Software/Current/avvdat.zip\n  \
-                        waypost explain https://handler.example:8443/Software/catalog.z --json")]
+                        waypost explain --agent PC-0815 --tree /emea/berlin --address 10.1.2.3")]
 pub struct ExplainArgs {
     /// The URL, or its path
-    #[arg(value_name = "URL")]
-    pub url: String,
+    #[arg(value_name = "URL", required_unless_present = "agent", conflicts_with = "agent")]
+    pub url: Option<String>,
+    /// Why this agent gets its handlers and policies, instead of a URL its answer
+    #[arg(long, value_name = "ID")]
+    pub agent: Option<String>,
+    /// What else the agent is like.
+    #[command(flatten)]
+    pub like: AgentWords,
 }
 
 /// `waypost reload`
@@ -84,6 +91,9 @@ pub struct PurgeArgs {
     /// More patterns, one a line; `-` is stdin
     #[arg(long, value_name = "FILE")]
     pub from_file: Option<PathBuf>,
+    /// At these nodes, by way of the fleet: a handler or a group
+    #[arg(long, value_name = "HANDLER|GROUP")]
+    pub on: Option<String>,
     /// Show count and bytes, and purge nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
@@ -113,6 +123,9 @@ pub struct WarmArgs {
     /// Bytes a second on average, such as 2MiB/s
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub limit_rate: Option<u64>,
+    /// At these nodes, by way of the fleet: a handler or a group
+    #[arg(long, value_name = "HANDLER|GROUP")]
+    pub on: Option<String>,
     /// Show what would be fetched, and fetch nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
@@ -120,7 +133,7 @@ pub struct WarmArgs {
     #[arg(long)]
     pub detach: bool,
     /// Watch a job that runs already
-    #[arg(long, value_name = "ID", conflicts_with_all = ["patterns", "catalog", "from_file", "dry_run", "detach", "jobs", "limit_rate"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["patterns", "catalog", "from_file", "dry_run", "detach", "jobs", "limit_rate", "on"])]
     pub job: Option<u64>,
 }
 

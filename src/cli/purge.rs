@@ -7,7 +7,7 @@ use super::args::GlobalArgs;
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::operate_args::PurgeArgs;
-use super::{print, talk};
+use super::{on, print, talk};
 use crate::admin::api::{PurgeAsk, Reached};
 use crate::base::size::render_size;
 
@@ -29,6 +29,15 @@ pub(super) async fn run(args: &PurgeArgs, global: &GlobalArgs) -> anyhow::Result
         older_than: args.older_than.map(|time| time.as_secs()),
         dry_run: args.dry_run,
     };
+    if let Some(on) = &args.on {
+        if args.dry_run {
+            return Err(on::refuse("--dry-run").into());
+        }
+        if everything && !args.yes {
+            confirm(global, &format!("would purge everything at {on}"))?;
+        }
+        return on::run("purge", (on, &ask), true, global).await;
+    }
     let client = Client::new(global)?;
     if everything && !args.dry_run && !args.yes {
         let counted: Reached = client.post("/v1/purge", &PurgeAsk { dry_run: true, ..ask.clone() }).await?;

@@ -125,6 +125,7 @@ fn screen(status: &Value, wide: bool) -> String {
         );
         text += &traffic(status);
     }
+    text += &documents(status);
     text += &upstreams(status);
     text += &catalogues(status, wide);
     if let Some(table) = fills_table(status) {
@@ -152,6 +153,27 @@ fn traffic(status: &Value) -> String {
         ]);
     }
     if table.is_empty() { String::new() } else { format!("\n{}", table.render()) }
+}
+
+/// Where the fleet's documents come from, and how they are.
+fn documents(status: &Value) -> String {
+    if status.get("control").is_none() {
+        return String::new();
+    }
+    let source = print::printable(word(status, "/control/source"));
+    let mut text = match status.pointer("/control/version").and_then(Value::as_u64) {
+        None => format!("documents none yet, {} of {source}\n", word(status, "/control/role")),
+        Some(version) => {
+            let age = print::time(number(status, "/control/age_seconds"));
+            format!("documents version {version}, {age} old, {} of {source}\n", word(status, "/control/role"))
+        }
+    };
+    if let Some(why) = status.pointer("/control/trouble/detail").and_then(Value::as_str) {
+        let first = why.lines().next().unwrap_or_default();
+        let reason = word(status, "/control/trouble/reason").to_uppercase();
+        text += &format!("          {reason}: {}\n", print::printable(first));
+    }
+    text
 }
 
 fn upstreams(status: &Value) -> String {

@@ -4,25 +4,23 @@ use super::args::GlobalArgs;
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::operate_args::WarmArgs;
-use super::{bars, print, purge, talk};
+use super::{bars, on, print, purge, talk};
 use crate::admin::api::{Job, WarmAsk};
 
 /// Does it.
 pub(super) async fn run(args: &WarmArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    if let Some(on) = &args.on {
+        if args.dry_run {
+            return Err(on::refuse("--dry-run").into());
+        }
+        return on::run("warm", (on, &ask(args)?), !args.detach, global).await;
+    }
     let client = Client::new(global)?;
     if let Some(id) = args.job {
         let job = client.get(&format!("/v1/jobs/{id}")).await?;
         return bars::watch(&client, global, job).await;
     }
-    let patterns = purge::patterns(&args.patterns, args.from_file.as_deref())?;
-    if patterns.is_empty() && !args.catalog {
-        let help = "name paths, such as /Software/Current/avvdat.zip, --catalog, or --from-file";
-        return Err(Failure::new(Exit::Usage, "nothing is named to be fetched", help).into());
-    }
-    let jobs = args.jobs.and_then(|jobs| usize::try_from(jobs).ok());
-    let ask =
-        WarmAsk { patterns, catalog: args.catalog, jobs, limit_rate: args.limit_rate, dry_run: args.dry_run };
-    let job: Job = client.post("/v1/warm", &ask).await?;
+    let job: Job = client.post("/v1/warm", &ask(args)?).await?;
     if args.dry_run {
         return dry_run(global, &job);
     }
@@ -37,6 +35,16 @@ pub(super) async fn run(args: &WarmArgs, global: &GlobalArgs) -> anyhow::Result<
         return Ok(Exit::Done);
     }
     bars::watch(&client, global, job).await
+}
+
+fn ask(args: &WarmArgs) -> Result<WarmAsk, Failure> {
+    let patterns = purge::patterns(&args.patterns, args.from_file.as_deref())?;
+    if patterns.is_empty() && !args.catalog {
+        let help = "name paths, such as /Software/Current/avvdat.zip, --catalog, or --from-file";
+        return Err(Failure::new(Exit::Usage, "nothing is named to be fetched", help));
+    }
+    let jobs = args.jobs.and_then(|jobs| usize::try_from(jobs).ok());
+    Ok(WarmAsk { patterns, catalog: args.catalog, jobs, limit_rate: args.limit_rate, dry_run: args.dry_run })
 }
 
 fn dry_run(global: &GlobalArgs, job: &Job) -> anyhow::Result<Exit> {

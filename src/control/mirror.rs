@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{AGE, IF_NONE_MATCH};
@@ -23,7 +23,10 @@ const INDEX_BYTES: usize = 4 << 20;
 const DOCUMENT_TIME: Duration = Duration::from_secs(120);
 
 /// Pauses after trouble: the first, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+
+/// An answer that comes so fast was not held.
+pub(super) const AT_ONCE: Duration = Duration::from_millis(250);
 
 /// A board that follows another node's.
 #[derive(Debug)]
@@ -48,8 +51,15 @@ impl Mirror {
     pub(super) async fn follow(self) {
         let mut pause = PAUSES.0;
         loop {
+            let began = Instant::now();
             match self.round().await {
-                Ok(()) => pause = PAUSES.0,
+                Ok(is_news) => {
+                    pause = PAUSES.0;
+                    // Something on the way answers without holding: ask no faster than that is worth.
+                    if !is_news && began.elapsed() < AT_ONCE {
+                        tokio::time::sleep(self.uplink.spread(AT_ONCE)).await;
+                    }
+                }
                 Err(trouble) => {
                     let word = match &trouble {
                         Trouble::Unreachable(_) => "unreachable",
@@ -64,9 +74,10 @@ impl Mirror {
         }
     }
 
-    async fn round(&self) -> Result<(), Trouble> {
+    /// Asks once; whether there was anything newer.
+    async fn round(&self) -> Result<bool, Trouble> {
         let current = self.board.index();
-        let mut request = Request::get("node/v1/bundle");
+        let mut request = Request::get("/node/v1/bundle");
         if let Some(current) = &current {
             request = request.header(IF_NONE_MATCH, format!("\"{}\"", current.tag()));
         }
@@ -77,7 +88,7 @@ impl Mirror {
         let confirmed = self.confirmed(&reply);
         if reply.status() == StatusCode::NOT_MODIFIED {
             self.board.confirm(confirmed);
-            return Ok(());
+            return Ok(false);
         }
         if reply.status() != StatusCode::OK {
             return Err(AskError::status(&self.uplink, reply.status()).into());
@@ -89,7 +100,7 @@ impl Mirror {
         {
             if index == current {
                 self.board.confirm(confirmed);
-                return Ok(());
+                return Ok(false);
             }
             let (current, offered) = (current.version, index.version);
             return Err(self.refuse(&NotInForce::Old { current, offered }));
@@ -97,7 +108,7 @@ impl Mirror {
         let bundle = self.fetch(index).await?;
         self.publish(bundle).await?;
         self.board.confirm(confirmed);
-        Ok(())
+        Ok(true)
     }
 
     /// When the authority said that this is the newest: the other node says how long ago.
@@ -131,7 +142,7 @@ impl Mirror {
     }
 
     async fn fetch_one(&self, digest: &Digest, length: usize) -> Result<Bytes, Trouble> {
-        let request = Request::get(format!("node/v1/documents/{digest}"));
+        let request = Request::get(format!("/node/v1/documents/{digest}"));
         let reply = self.uplink.ask_within(request, Bytes::new(), DOCUMENT_TIME, length).await?;
         if reply.status() != StatusCode::OK {
             return Err(AskError::status(&self.uplink, reply.status()).into());

@@ -18,7 +18,7 @@ mod uplink;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -46,7 +46,7 @@ use authority::Authority;
 use commands::Commands;
 use disk::Disk;
 use inbox::{Inbox, PollAnswer};
-use mirror::Mirror;
+use mirror::{AT_ONCE, Mirror};
 
 /// Who knows what agents say of themselves.
 pub trait AgentFacts: Send + Sync + 'static {
@@ -349,7 +349,8 @@ async fn courier(part: Arc<Part>, uplink: Arc<Uplink>) {
         let ask = part.inbox.ask();
         let outcomes = ask.outcomes.len();
         let body = Bytes::from(serde_json::to_vec(&ask).unwrap_or_default());
-        let request = Request::post("node/v1/poll").header("content-type", "application/json");
+        let request = Request::post("/node/v1/poll").header("content-type", "application/json");
+        let began = Instant::now();
         let reply = tokio::select! {
             reply = uplink.ask(request, body, Some(uplink.hold()), ANSWER_BYTES) => reply,
             // There is more to tell than was told.
@@ -359,8 +360,12 @@ async fn courier(part: Arc<Part>, uplink: Arc<Uplink>) {
         let answer = reply.ok().filter(|reply| reply.status() == StatusCode::OK);
         match answer.and_then(|reply| serde_json::from_slice::<PollAnswer>(reply.body()).ok()) {
             Some(answer) => {
+                let is_news = outcomes > 0 || !answer.commands.is_empty();
                 let inbox = Arc::clone(&part.inbox);
                 let _ = tokio::task::spawn_blocking(move || inbox.take(answer, outcomes)).await;
+                if !is_news && began.elapsed() < AT_ONCE {
+                    tokio::time::sleep(uplink.spread(AT_ONCE)).await;
+                }
             }
             // The mirror says what is wrong with the node above.
             None => tokio::time::sleep(uplink.spread(PAUSE)).await,

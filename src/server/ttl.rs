@@ -32,8 +32,9 @@ pub(super) fn remember(listener: &impl AsFd) {
 /// The TTL, or hop limit, of the client's handshake.
 pub(super) fn of(socket: &impl AsFd) -> Option<u8> {
     let socket = socket.as_fd();
-    ask(socket, libc::IPPROTO_IP, libc::IP_PKTOPTIONS, libc::IP_TTL)
-        .or_else(|| ask(socket, libc::IPPROTO_IPV6, libc::IPV6_2292PKTOPTIONS, libc::IPV6_HOPLIMIT))
+    // IPv6 first: a socket of IPv4 refuses its option, one of IPv6 answers that of IPv4 with something else.
+    ask(socket, libc::IPPROTO_IPV6, libc::IPV6_2292PKTOPTIONS, libc::IPV6_HOPLIMIT)
+        .or_else(|| ask(socket, libc::IPPROTO_IP, libc::IP_PKTOPTIONS, libc::IP_TTL))
 }
 
 fn ask(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, wanted: libc::c_int) -> Option<u8> {

@@ -17,6 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::agents::AgentMetrics;
+use super::bundle::BundleMetrics;
 use super::catalogues::{CatalogueMetrics, Families};
 use super::exposition::Exposition;
 use super::histogram::Durations;
@@ -69,6 +70,10 @@ impl Count {
 pub struct Level(Gauge);
 
 impl Level {
+    pub(super) fn gauge(&self) -> Gauge {
+        self.0.clone()
+    }
+
     pub(super) fn of(family: &Family<Labels, Gauge>, labels: &Labels) -> Self {
         Self(family.get_or_create_owned(labels))
     }
@@ -86,10 +91,6 @@ impl Level {
     /// One less.
     pub fn dec(&self) {
         self.0.dec();
-    }
-
-    pub(super) fn gauge(&self) -> Gauge {
-        self.0.clone()
     }
 }
 
@@ -302,6 +303,8 @@ pub struct Metrics {
     pub agents: AgentMetrics,
     /// Spans that were lost because the collector was slow or not there.
     pub trace_spans_lost: Count,
+    /// The fleet's documents.
+    pub bundle: BundleMetrics,
     config_successful: Gauge,
     config_success_time: Gauge,
     http_requests: Family<Labels, Counter>,
@@ -339,6 +342,7 @@ impl Metrics {
             access_log_dropped: Count::default(),
             agents: AgentMetrics::default(),
             trace_spans_lost: Count::default(),
+            bundle: BundleMetrics::default(),
             config_successful: Gauge::default(),
             config_success_time: Gauge::default(),
             http_requests: Family::default(),
@@ -359,6 +363,7 @@ impl Metrics {
         metrics.register_upstreams();
         metrics.catalogues.register(&mut metrics.registry);
         metrics.agents.register(&mut metrics.registry);
+        metrics.bundle.register(&mut metrics.registry);
         metrics
     }
 
@@ -605,6 +610,6 @@ mod tests {
                 assert!(typed(name) || base.is_some_and(typed), "{line}");
             }
         }
-        assert_eq!(families, 33);
+        assert_eq!(families, 36);
     }
 }

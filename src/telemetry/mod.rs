@@ -6,6 +6,7 @@
 mod access_line;
 mod access_log;
 mod agents;
+mod bundle;
 mod calendar;
 mod catalogues;
 mod exposition;
@@ -19,6 +20,7 @@ mod tracing_setup;
 pub use access_line::{AccessFormat, AccessRecord};
 pub use access_log::AccessLog;
 pub use agents::AgentMetrics;
+pub use bundle::BundleMetrics;
 pub use catalogues::CatalogueMetrics;
 pub use exposition::Exposition;
 pub use metrics::{

@@ -34,7 +34,7 @@ pub struct Plan {
     pub limits: String,
     /// All `[[repository]]` and `[[repository.rule]]` tables.
     pub repositories: String,
-    /// `[server] node`.
+    /// The node's name.
     pub node: String,
 }
 
@@ -69,7 +69,7 @@ impl Plan {
         self
     }
 
-    /// Under this name among other nodes.
+    /// Of a node of this name.
     #[must_use]
     pub fn named(mut self, node: &str) -> Self {
         node.clone_into(&mut self.node);
