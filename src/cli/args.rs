@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::fleet_args::{PolicyCommand, SitelistCommand};
 use super::operate_args::{
     CacheCommand, ExplainArgs, FillsCommand, HealthArgs, LogArgs, Output, PurgeArgs, ReloadArgs, StatusArgs,
     TailArgs, WarmArgs, duration,
@@ -156,6 +157,12 @@ pub enum Command {
     Tail(TailArgs),
     /// Log more or less from now on
     Log(LogArgs),
+    /// Sitelists: which handlers an agent may use
+    #[command(subcommand)]
+    Sitelist(SitelistCommand),
+    /// Policies and the fleet's other control documents
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Print completions for a shell
     Completion(CompletionArgs),
     /// Write manual pages

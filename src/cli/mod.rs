@@ -8,6 +8,8 @@ mod config_check;
 mod config_init;
 mod config_show;
 mod exit;
+mod fleet;
+mod fleet_args;
 mod generate;
 mod operate_args;
 mod print;
@@ -29,6 +31,10 @@ pub use args::{
 };
 pub use config_init::sample;
 pub use exit::{Exit, Failure};
+pub use fleet_args::{
+    AgentArgs, PolicyCheckArgs, PolicyCommand, PolicyImportArgs, PolicyResolveArgs, SitelistCheckArgs,
+    SitelistCommand,
+};
 pub use operate_args::{
     CacheCommand, CacheGcArgs, CacheLsArgs, CachePinArgs, CacheShowArgs, CacheVerifyArgs, ExplainArgs,
     FillsCancelArgs, FillsCommand, FillsLsArgs, HealthArgs, LogArgs, Output, PurgeArgs, ReloadArgs,
@@ -67,6 +73,8 @@ pub fn run(cli: Cli, starters: Starters) -> ExitCode {
         Command::Demo(args) => (starters.demo)(args.clone()),
         Command::Serve(args) => serve::run(args, global, starters),
         Command::Config(command) => configure(command, global).map(ExitCode::from),
+        Command::Sitelist(command) => fleet::sitelist(command, global).map(ExitCode::from),
+        Command::Policy(command) => fleet::policy(command, global).map(ExitCode::from),
         Command::Completion(args) => generate::completion(args.shell).map(ExitCode::from),
         Command::Man(args) => generate::man(&args.dir).map(ExitCode::from),
         command => operate(command, global).map(ExitCode::from),
@@ -102,6 +110,8 @@ fn operate(command: &Command, global: &GlobalArgs) -> anyhow::Result<Exit> {
             Command::Demo(_)
             | Command::Serve(_)
             | Command::Config(_)
+            | Command::Sitelist(_)
+            | Command::Policy(_)
             | Command::Completion(_)
             | Command::Man(_) => Ok(Exit::Done),
         }

@@ -1,0 +1,102 @@
+//! What can be said on the command line about the fleet's documents.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::fleet::{AgentId, TreePath};
+
+/// `waypost sitelist …`
+#[derive(Clone, Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+                        waypost sitelist check SiteList.xml\n  \
+                        waypost sitelist check sitelist.xml --json")]
+pub enum SitelistCommand {
+    /// Read a sitelist as an agent would, and say what is in it
+    Check(SitelistCheckArgs),
+}
+
+/// `waypost sitelist check`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                        waypost sitelist check SiteList.xml\n  \
+                        waypost sitelist check sitelist.xml --deny-warnings --json")]
+pub struct SitelistCheckArgs {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Fail on warnings too
+    #[arg(long)]
+    pub deny_warnings: bool,
+}
+
+/// `waypost policy …`
+#[derive(Clone, Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+                        waypost policy check fleet\n  \
+                        waypost policy resolve --dir fleet --agent pc-1001")]
+pub enum PolicyCommand {
+    /// Compile a directory of control documents and print all problems in one run
+    Check(PolicyCheckArgs),
+    /// Say which policies an agent has, and why
+    Resolve(PolicyResolveArgs),
+    /// Turn an export of ePO's policy assignment rules into rules.toml
+    Import(PolicyImportArgs),
+}
+
+/// `waypost policy check`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                        waypost policy check fleet\n  \
+                        waypost policy check --json --deny-warnings fleet")]
+pub struct PolicyCheckArgs {
+    /// The directory with fleet.toml, rules.toml and policies
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Fail on warnings too
+    #[arg(long)]
+    pub deny_warnings: bool,
+}
+
+/// `waypost policy resolve`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                        waypost policy resolve --dir fleet --agent pc-1001\n  \
+                        waypost policy resolve --dir fleet --agent new --tree /Servers --tag till --address 10.7.0.9 -o wide")]
+pub struct PolicyResolveArgs {
+    /// The directory with the control documents
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Who it is about, and what is known of it
+    #[command(flatten)]
+    pub agent: AgentArgs,
+}
+
+/// An agent on the command line: one that is known, or one that might be.
+#[derive(Clone, Debug, Args)]
+pub struct AgentArgs {
+    /// The agent's id
+    #[arg(long = "agent", value_name = "ID", value_parser = AgentId::parse)]
+    pub id: AgentId,
+    /// Where it says it is in the tree
+    #[arg(long, value_name = "PATH", value_parser = TreePath::parse)]
+    pub tree: Option<TreePath>,
+    /// A tag it says it has; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// An address of it; may be repeated
+    #[arg(long = "address", value_name = "ADDRESS")]
+    pub addresses: Vec<IpAddr>,
+}
+
+/// `waypost policy import`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                        waypost policy import PolicyAssignmentRules.xml > fleet/rules.toml\n  \
+                        waypost policy import PolicyAssignmentRules.xml --json")]
+pub struct PolicyImportArgs {
+    /// The export
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
