@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::documents_args::{HandlersCommand, PolicyCommand, SitelistCommand};
+use super::documents_args::HandlersCommand;
+use super::fleet_args::{PolicyCommand, SitelistCommand};
 use super::operate_args::{
     CacheCommand, ExplainArgs, FillsCommand, HealthArgs, LogArgs, Output, PurgeArgs, ReloadArgs, StatusArgs,
     TailArgs, WarmArgs, duration,
@@ -156,16 +157,16 @@ pub enum Command {
     /// The handlers of the fleet
     #[command(subcommand)]
     Handlers(HandlersCommand),
-    /// Sitelists of agents
-    #[command(subcommand)]
-    Sitelist(SitelistCommand),
-    /// Policies of the fleet and of agents
-    #[command(subcommand)]
-    Policy(PolicyCommand),
     /// Follow requests as they end
     Tail(TailArgs),
     /// Log more or less from now on
     Log(LogArgs),
+    /// Sitelists: which handlers an agent may use
+    #[command(subcommand)]
+    Sitelist(SitelistCommand),
+    /// Policies and the fleet's other control documents
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Print completions for a shell
     Completion(CompletionArgs),
     /// Write manual pages
