@@ -178,3 +178,72 @@ fn a_node_that_is_not_there_is_code_4_and_says_what_to_do() {
         assert_eq!((code, talk.contains(word)), (Some(2), true), "{flag} {value}: {talk}");
     }
 }
+
+const FLEET: &str = "[[handler]]\nname = \"a\"\ninternal = \"a.example\"\n";
+
+fn fleet(rules: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::create_dir_all(dir.path().join("policies/av")).expect("a directory");
+    fs::write(dir.path().join("fleet.toml"), FLEET).expect("a file");
+    fs::write(dir.path().join("rules.toml"), rules).expect("a file");
+    fs::write(dir.path().join("policies/av/base.json"), "{}").expect("a file");
+    fs::write(dir.path().join("README.md"), "no document").expect("a file");
+    dir
+}
+
+#[test]
+fn a_directory_of_documents_is_checked_as_a_configuration_is() {
+    let dir = fleet("[[tree]]\npath = \"/\"\npolicies = [\"av/base\"]\n");
+    let (code, out, talk) = said(&waypost(&["policy", "check", "."], dir.path()));
+    assert_eq!((code, talk.as_str()), (Some(0), ""));
+    assert_eq!(out, ".: 1 handler, 0 groups, 0 listed agents and 1 policy compile\n");
+    let dir = fleet("[[tree]]\npath = \"/\"\npolicies = [\"av/bass\"]\n");
+    let (code, out, talk) = said(&waypost(&["policy", "check", "."], dir.path()));
+    assert_eq!((code, out.as_str()), (Some(3), ""));
+    assert!(talk.contains("rules.toml:3:13") && talk.contains("did you mean \"av/base\"?"), "{talk}");
+    assert!(talk.ends_with("1 error\n"), "{talk}");
+    let (code, out, _) = said(&waypost(&["policy", "check", "--json", "."], dir.path()));
+    let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, json["valid"].as_bool()), (Some(3), Some(false)));
+    assert_eq!(json["diagnostics"][0]["file"], "rules.toml");
+    assert_eq!(json["diagnostics"][0]["line"], 3);
+    let dir = fleet("multi_slot = [\"nothing\"]\n");
+    assert_eq!(said(&waypost(&["policy", "check", "-q", "."], dir.path())).0, Some(0));
+    assert_eq!(said(&waypost(&["policy", "check", "--deny-warnings", "."], dir.path())).0, Some(3));
+    assert_eq!(said(&waypost(&["policy", "check", "nowhere"], dir.path())).0, Some(7));
+}
+
+#[test]
+fn an_agents_policies_and_handlers_are_told_with_their_reasons() {
+    let dir = fleet("[[rule]]\nname = \"tills\"\ntags = [\"till\"]\npolicies = [\"av/base\"]\n");
+    let words =
+        ["policy", "resolve", "--dir", ".", "--agent", "pc-1", "--tag", "till", "--address", "10.0.0.1"];
+    let (code, out, talk) = said(&waypost(&words, dir.path()));
+    assert_eq!((code, talk.as_str()), (Some(0), ""));
+    assert!(out.contains("rule `tills`: it has the tag till") && !out.contains("a.example"), "{out}");
+    let (_, out, _) = said(&waypost(&[&words[..], &["-o", "wide"]].concat(), dir.path()));
+    assert!(out.contains("a.example:443") && out.contains("10.0.0.1"), "{out}");
+    let (_, out, _) = said(&waypost(&[&words[..], &["--json"]].concat(), dir.path()));
+    let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((json["schema"].as_u64(), json["handlers"][0]["name"].as_str()), (Some(1), Some("a")));
+    let (code, _, talk) = said(&waypost(&["policy", "resolve", "--dir", ".", "--agent", "a b"], dir.path()));
+    assert_eq!((code, talk.contains("letters")), (Some(2), true), "{talk}");
+}
+
+#[test]
+fn sitelists_and_exports_of_others_are_read() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/fleet");
+    let (code, out, talk) = said(&waypost(&["sitelist", "check", "vendor-sitelist.xml"], &golden));
+    assert_eq!(code, Some(0));
+    assert!(out.lines().nth(1).is_some_and(|line| line.contains("AH_BRANCH7")), "{out}");
+    assert!(talk.contains("passwords") && !talk.contains("hunter2") && !out.contains("hunter2"), "{talk}");
+    let words = ["sitelist", "check", "vendor-sitelist.xml", "--deny-warnings", "--json"];
+    let (code, out, _) = said(&waypost(&words, &golden));
+    let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, json["sites"][0]["name"].as_str()), (Some(8), Some("AH_BRANCH7")));
+    assert_eq!(said(&waypost(&["sitelist", "check", "epo-rules.xml"], &golden)).0, Some(8));
+    let (code, out, talk) = said(&waypost(&["policy", "import", "epo-rules.xml"], &golden));
+    let expected = fs::read_to_string(golden.join("epo-rules.toml")).expect("the golden file");
+    assert_eq!((code, out), (Some(6), expected));
+    assert!(talk.ends_with("2 rules understood, 2 not\n"), "{talk}");
+}

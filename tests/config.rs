@@ -33,6 +33,9 @@ fn place() -> TempDir {
     }
     fs::write(dir.path().join("not-a-certificate.pem"), "hello\n").expect("a file");
     fs::create_dir(dir.path().join("files")).expect("a directory");
+    let token = dir.path().join("node.token");
+    fs::write(&token, "a token that is long enough".replace(' ', "-")).expect("a token");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).expect("permissions");
     dir
 }
 
@@ -42,6 +45,7 @@ fn sample(name: &str, dir: &Path) -> String {
     let dir = dir.display();
     text.expect("a sample")
         .replace("/srv/waypost/Software", &format!("{dir}/files"))
+        .replace("/srv/waypost/fleet", &format!("{dir}/files"))
         .replace("/var/log/waypost/", &format!("{dir}/"))
         .replace("/var/cache/waypost", &format!("{dir}/cache"))
         .replace("/run/waypost/", &format!("{dir}/"))

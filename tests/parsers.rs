@@ -15,7 +15,7 @@ use std::{env, fs};
 type Target = fn(&[u8]);
 
 /// All of them, by the name of their corpus.
-const TARGETS: [(&str, Target); 9] = [
+const TARGETS: [(&str, Target); 11] = [
     ("replica_log", targets::replica_log),
     ("site_stat", targets::site_stat),
     ("pointers", targets::pointers),
@@ -25,6 +25,8 @@ const TARGETS: [(&str, Target); 9] = [
     ("checksums", targets::checksums),
     ("target", targets::target),
     ("range", targets::range),
+    ("sitelist", targets::sitelist),
+    ("expression", targets::expression),
 ];
 
 fn folder() -> PathBuf {

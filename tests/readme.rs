@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use waypost::config;
+use waypost::fleet::{Documents, compile};
 use waypost::telemetry::Exposition;
 
 mod busy;
@@ -120,4 +121,20 @@ fn the_configurations_to_paste_are_valid() {
             panic!("{found}");
         }
     }
+}
+
+#[test]
+fn the_fleet_documents_to_paste_compile_without_a_warning() {
+    let readme = read("README.md");
+    let mut documents = Documents::default();
+    for name in ["fleet.toml", "rules.toml"] {
+        let all = blocks(&readme, &format!("toml {name}"));
+        assert_eq!(all.len(), 1, "{name}");
+        documents.insert(name, all.concat().into()).expect("a document");
+    }
+    for policy in ["updates/daily", "updates/night", "exclusions/common", "exclusions/journal"] {
+        documents.insert(&format!("policies/{policy}"), "x".into()).expect("a document");
+    }
+    let compiled = compile(&documents);
+    assert!(compiled.problems.is_empty(), "{}", compiled.render(false));
 }

@@ -1,5 +1,6 @@
 //! The leaf: values that every part needs and that need nothing themselves.
 
+pub(crate) mod address;
 pub mod clock;
 pub mod der;
 pub mod digest;

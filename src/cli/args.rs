@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::agent_args::AgentCommand;
-use super::documents_args::{HandlersCommand, PolicyCommand, SitelistCommand};
+use super::documents_args::HandlersCommand;
 use super::fleet_args::FleetCommand;
 use super::operate_args::{
     CacheCommand, ExplainArgs, FillsCommand, HealthArgs, LogArgs, Output, PurgeArgs, ReloadArgs, StatusArgs,
     TailArgs, WarmArgs, duration,
 };
+use super::policy_args::{PolicyCommand, SitelistCommand};
 use crate::base::size::{parse_rate, parse_size};
 
 /// The whole command line.
@@ -161,12 +162,6 @@ pub enum Command {
     /// The handlers of the fleet
     #[command(subcommand)]
     Handlers(HandlersCommand),
-    /// Sitelists of agents
-    #[command(subcommand)]
-    Sitelist(SitelistCommand),
-    /// Policies of the fleet and of agents
-    #[command(subcommand)]
-    Policy(PolicyCommand),
     /// Follow requests as they end
     Tail(TailArgs),
     /// Log more or less from now on
@@ -174,6 +169,12 @@ pub enum Command {
     /// Run an agent on an endpoint, or ask one
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// Sitelists: which handlers an agent may use
+    #[command(subcommand)]
+    Sitelist(SitelistCommand),
+    /// Policies and the fleet's other control documents
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Print completions for a shell
     Completion(CompletionArgs),
     /// Write manual pages

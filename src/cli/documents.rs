@@ -1,14 +1,12 @@
 //! `waypost handlers`, `sitelist`, `policy` and `explain --agent`: what the fleet's documents say, and changing it.
 
-use serde_json::Value;
-
 use super::args::GlobalArgs;
 use super::client::{Client, query};
-use super::documents_args::{
-    AgentArgs, AgentWords, HandlersCommand, HandlersStateArgs, PolicyCommand, PolicyShowArgs, SitelistCommand,
-};
+use super::documents_args::{AgentWords, HandlersCommand, HandlersOrderArgs, HandlersStateArgs};
 use super::exit::Exit;
 use super::operate_args::Output;
+use super::policy;
+use super::policy_args::{AgentArgs, PolicyCommand, PolicyShowArgs, SitelistCommand};
 use super::print::{self, Table};
 use crate::admin::api::Done;
 use crate::admin::documents::{
@@ -16,6 +14,7 @@ use crate::admin::documents::{
 };
 use crate::base::clock::Clock;
 use crate::base::size::render_size;
+use crate::fleet::Explanation;
 
 /// `waypost handlers …`
 pub(super) async fn handlers(command: &HandlersCommand, global: &GlobalArgs) -> anyhow::Result<Exit> {
@@ -29,8 +28,8 @@ pub(super) async fn handlers(command: &HandlersCommand, global: &GlobalArgs) -> 
 
 /// `waypost sitelist …`
 pub(super) async fn sitelist(command: &SitelistCommand, global: &GlobalArgs) -> anyhow::Result<Exit> {
-    let SitelistCommand::Show(args) = command;
-    let ask = ask(&args.agent, &args.like);
+    let SitelistCommand::Show(args) = command else { return Ok(Exit::Done) };
+    let ask = ask_of(&args.agent);
     let shown: SitelistShown = Client::new(global)?.get(&query("/v1/agents/sitelist", &ask)).await?;
     print::answer(global, &shown, || format!("{}\n", shown.text.trim_end()))?;
     Ok(Exit::Done)
@@ -41,39 +40,23 @@ pub(super) async fn policy(command: &PolicyCommand, global: &GlobalArgs) -> anyh
     match command {
         PolicyCommand::Ls(_) => policies(global).await,
         PolicyCommand::Show(args) => show(args, global).await,
-        PolicyCommand::Resolve(args) => resolve(args, global).await,
+        PolicyCommand::Resolve(args) => {
+            policy::show_policies(&explanation(&ask_of(&args.agent), global).await?, global)?;
+            Ok(Exit::Done)
+        }
+        PolicyCommand::Check(_) | PolicyCommand::Import(_) => Ok(Exit::Done),
     }
 }
 
 /// `waypost explain --agent`
-pub(super) async fn explain(agent: &str, like: &AgentWords, global: &GlobalArgs) -> anyhow::Result<Exit> {
-    let found = explanation(agent, like, global).await?;
-    print::answer(global, &found, || {
-        let mut text = format!(
-            "{}\n  tree       {}  ({})\n  tags       {}  ({})\n",
-            word(&found, "/agent"),
-            word(&found, "/tree"),
-            word(&found, "/tree_because"),
-            words(&found, "tags"),
-            word(&found, "/tags_because"),
-        );
-        text += &format!("  addresses  {}\n", words(&found, "addresses"));
-        text += &format!("\nrule {}: {}\n", word(&found, "/rule/name"), word(&found, "/rule/because"));
-        for passed in rows(&found, "passed_over") {
-            text += &format!("  not {}: {}\n", word(passed, "/name"), word(passed, "/because"));
-        }
-        for group in rows(&found, "groups") {
-            text += &format!("group {}: {}\n", word(group, "/name"), word(group, "/because"));
-        }
-        for left in rows(&found, "left_out") {
-            text += &format!("without {}: {}\n", word(left, "/name"), word(left, "/because"));
-        }
-        text + "\n" + &handlers_table(&found) + "\n" + &policies_table(&found)
-    })?;
+pub(super) async fn explain(ask: AgentAsk, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    let found = explanation(&ask, global).await?;
+    print::answer(global, &found, || print::lines(&found.to_string()))?;
     Ok(Exit::Done)
 }
 
-fn ask(agent: &str, like: &AgentWords) -> AgentAsk {
+/// An agent as it is asked about.
+pub(super) fn ask(agent: &str, like: &AgentWords) -> AgentAsk {
     let list = |items: &[String]| (!items.is_empty()).then(|| items.join(","));
     AgentAsk {
         agent: agent.to_owned(),
@@ -83,21 +66,17 @@ fn ask(agent: &str, like: &AgentWords) -> AgentAsk {
     }
 }
 
-async fn explanation(agent: &str, like: &AgentWords, global: &GlobalArgs) -> anyhow::Result<Value> {
-    Ok(Client::new(global)?.get(&query("/v1/agents/explain", &ask(agent, like))).await?)
+fn ask_of(args: &AgentArgs) -> AgentAsk {
+    let like = AgentWords {
+        tree: args.tree.as_ref().map(ToString::to_string),
+        tag: args.tags.clone(),
+        address: args.addresses.iter().map(ToString::to_string).collect(),
+    };
+    ask(args.id.as_str(), &like)
 }
 
-fn word(value: &Value, path: &str) -> String {
-    value.pointer(path).and_then(Value::as_str).map(print::printable).unwrap_or_default()
-}
-
-fn rows<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-fn words(value: &Value, name: &str) -> String {
-    let all: Vec<&str> = rows(value, name).iter().filter_map(Value::as_str).collect();
-    if all.is_empty() { "none".to_owned() } else { print::printable(&all.join(", ")) }
+async fn explanation(ask: &AgentAsk, global: &GlobalArgs) -> anyhow::Result<Explanation> {
+    Ok(Client::new(global)?.get(&query("/v1/agents/explain", ask)).await?)
 }
 
 async fn ls(global: &GlobalArgs) -> anyhow::Result<Exit> {
@@ -128,22 +107,18 @@ fn table(handlers: &[HandlerRow], wide: bool) -> String {
     table.render()
 }
 
-async fn order(args: &AgentArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
-    let found = explanation(&args.agent, &args.like, global).await?;
-    let empty = Vec::new();
-    let handlers = found.get("handlers").and_then(Value::as_array).unwrap_or(&empty);
-    print::list(global, (&handlers, handlers), || handlers_table(&found))?;
+async fn order(args: &HandlersOrderArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
+    let found = explanation(&ask_of(&args.agent), global).await?;
+    print::list(global, (&found.handlers, &found.handlers), || {
+        let mut table = Table::new(&["ORDER", "HANDLER", "ADDRESS", "STATE", "BECAUSE"], &[0]);
+        for row in &found.handlers {
+            let state = row.state.as_str().to_owned();
+            let texts = [row.name.clone(), row.internal.clone(), state, row.because.clone()];
+            table.row([row.order.to_string()].into_iter().chain(texts).collect());
+        }
+        if table.is_empty() { "no handler\n".to_owned() } else { table.render() }
+    })?;
     Ok(Exit::Done)
-}
-
-fn handlers_table(found: &Value) -> String {
-    let mut table = Table::new(&["ORDER", "HANDLER", "ADDRESS", "STATE", "BECAUSE"], &[0]);
-    for row in rows(found, "handlers") {
-        let order = row.get("order").and_then(Value::as_u64).unwrap_or(0).to_string();
-        let rest = ["/name", "/internal", "/state", "/because"].map(|path| word(row, path));
-        table.row([order].into_iter().chain(rest).collect());
-    }
-    if table.is_empty() { "no handler\n".to_owned() } else { table.render() }
 }
 
 async fn set_state(args: &HandlersStateArgs, state: &str, global: &GlobalArgs) -> anyhow::Result<Exit> {
@@ -179,25 +154,4 @@ async fn show(args: &PolicyShowArgs, global: &GlobalArgs) -> anyhow::Result<Exit
     let found: PolicyShown = Client::new(global)?.get(&query("/v1/policies/one", &ask)).await?;
     print::answer(global, &found, || found.body.clone())?;
     Ok(Exit::Done)
-}
-
-async fn resolve(args: &AgentArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
-    let found = explanation(&args.agent, &args.like, global).await?;
-    let empty = Vec::new();
-    let policies = found.get("policies").and_then(Value::as_array).unwrap_or(&empty);
-    print::list(global, (&policies, policies), || policies_table(&found))?;
-    Ok(Exit::Done)
-}
-
-fn policies_table(found: &Value) -> String {
-    let mut table = Table::new(&["CATEGORY", "POLICY", "BECAUSE", "INSTEAD OF"], &[]);
-    for row in rows(found, "policies") {
-        let cells = ["/category", "/name", "/because"].map(|path| word(row, path));
-        let instead = match rows(row, "instead_of") {
-            [] => String::new(),
-            _ => words(row, "instead_of"),
-        };
-        table.row(cells.into_iter().chain([instead]).collect());
-    }
-    if table.is_empty() { "no policy\n".to_owned() } else { table.render() }
 }

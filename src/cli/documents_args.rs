@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use super::policy_args::AgentArgs;
+
 /// An agent, as it is or as it would be.
 #[derive(Clone, Debug, Args)]
 pub struct AgentWords {
@@ -26,7 +28,7 @@ pub enum HandlersCommand {
     #[command(visible_alias = "list")]
     Ls(HandlersLsArgs),
     /// Show an agent's handlers in their order
-    Order(AgentArgs),
+    Order(HandlersOrderArgs),
     /// Put handlers last in every list, so that agents leave them
     Drain(HandlersStateArgs),
     /// Put handlers back in their place
@@ -51,59 +53,13 @@ pub struct HandlersStateArgs {
     pub name: String,
 }
 
-/// `waypost handlers order`, `sitelist show` and `policy resolve`
+/// `waypost handlers order`
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  \
-                        waypost handlers order --agent PC-0815\n  \
-                        waypost sitelist show --agent PC-0815 --tree /emea/berlin --address 10.1.2.3")]
-pub struct AgentArgs {
-    /// The agent's id
-    #[arg(long, value_name = "ID")]
-    pub agent: String,
-    /// What else it is like.
+                        waypost handlers order --agent pc-1001\n  \
+                        waypost handlers order --agent new --tree /Branches/Berlin --address 10.7.0.9")]
+pub struct HandlersOrderArgs {
+    /// Who it is about, and what is known of it
     #[command(flatten)]
-    pub like: AgentWords,
-}
-
-/// `waypost sitelist …`
-#[derive(Clone, Debug, Subcommand)]
-#[command(after_help = "Examples:\n  \
-                        waypost sitelist show --agent PC-0815\n  \
-                        waypost sitelist show --agent PC-0815 --json")]
-pub enum SitelistCommand {
-    /// Print an agent's sitelist as it gets it
-    Show(AgentArgs),
-}
-
-/// `waypost policy …`
-#[derive(Clone, Debug, Subcommand)]
-#[command(after_help = "Examples:\n  \
-                        waypost policy ls\n  \
-                        waypost policy resolve --agent PC-0815")]
-pub enum PolicyCommand {
-    /// List the policies of the fleet
-    #[command(visible_alias = "list")]
-    Ls(PolicyLsArgs),
-    /// Print one policy
-    Show(PolicyShowArgs),
-    /// Show an agent's policies, and who gave them
-    Resolve(AgentArgs),
-}
-
-/// `waypost policy ls`
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "Examples:\n  \
-                        waypost policy ls\n  \
-                        waypost policy ls -o wide")]
-pub struct PolicyLsArgs {}
-
-/// `waypost policy show`
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "Examples:\n  \
-                        waypost policy show av/base\n  \
-                        waypost policy show av/base --json")]
-pub struct PolicyShowArgs {
-    /// Its name
-    #[arg(value_name = "CATEGORY/NAME")]
-    pub name: String,
+    pub agent: AgentArgs,
 }

@@ -17,6 +17,8 @@ mod fleet_args;
 mod generate;
 mod on;
 mod operate_args;
+mod policy;
+mod policy_args;
 mod print;
 mod purge;
 mod reload;
@@ -36,16 +38,17 @@ pub use args::{
     DemoArgs, GlobalArgs, ManArgs, Role, ServeArgs,
 };
 pub use config_init::sample;
-pub use documents_args::{
-    AgentArgs, AgentWords, HandlersCommand, HandlersLsArgs, HandlersStateArgs, PolicyCommand, PolicyLsArgs,
-    PolicyShowArgs, SitelistCommand,
-};
+pub use documents_args::{AgentWords, HandlersCommand, HandlersLsArgs, HandlersOrderArgs, HandlersStateArgs};
 pub use exit::{Exit, Failure};
 pub use fleet_args::{FleetCommand, FleetForgetArgs, FleetLsArgs, FleetShowArgs, FleetWakeArgs};
 pub use operate_args::{
     CacheCommand, CacheGcArgs, CacheLsArgs, CachePinArgs, CacheShowArgs, CacheVerifyArgs, ExplainArgs,
     FillsCancelArgs, FillsCommand, FillsLsArgs, HealthArgs, LogArgs, Output, PurgeArgs, ReloadArgs,
     StatusArgs, TailArgs, WarmArgs,
+};
+pub use policy_args::{
+    AgentArgs, PolicyCheckArgs, PolicyCommand, PolicyImportArgs, PolicyLsArgs, PolicyResolveArgs,
+    PolicyShowArgs, SitelistCheckArgs, SitelistCommand, SitelistShowArgs,
 };
 
 use crate::config::{AgentConfig, CheckedConfig};
@@ -83,6 +86,12 @@ pub fn run(cli: Cli, starters: Starters) -> ExitCode {
         Command::Serve(args) => serve::run(args, global, starters),
         Command::Agent(command) => agent::run(command, global, starters),
         Command::Config(command) => configure(command, global).map(ExitCode::from),
+        Command::Sitelist(command @ SitelistCommand::Check(_)) => {
+            policy::sitelist(command, global).map(ExitCode::from)
+        }
+        Command::Policy(command) if command.is_offline() => {
+            policy::policy(command, global).map(ExitCode::from)
+        }
         Command::Completion(args) => generate::completion(args.shell).map(ExitCode::from),
         Command::Man(args) => generate::man(&args.dir).map(ExitCode::from),
         command => operate(command, global).map(ExitCode::from),
@@ -110,7 +119,7 @@ fn operate(command: &Command, global: &GlobalArgs) -> anyhow::Result<Exit> {
             Command::Warm(args) => warm::run(args, global).await,
             Command::Purge(args) => purge::run(args, global).await,
             Command::Explain(args) => match (&args.agent, &args.url) {
-                (Some(agent), _) => documents::explain(agent, &args.like, global).await,
+                (Some(agent), _) => documents::explain(documents::ask(agent, &args.like), global).await,
                 (None, url) => cache::explain(url.as_deref().unwrap_or_default(), global).await,
             },
             Command::Handlers(command) => documents::handlers(command, global).await,

@@ -56,6 +56,11 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// Lines without what could command a terminal.
+pub(super) fn lines(text: &str) -> String {
+    text.lines().map(|line| printable(line) + "\n").collect()
+}
+
 /// An answer as JSON where that is asked for, else as `human` makes it. The human text may be empty.
 pub(super) fn answer(
     global: &GlobalArgs,

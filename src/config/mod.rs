@@ -1,7 +1,6 @@
 //! The configuration: what the file says (`reader`) → what it means ([`CheckedConfig`]), or all that is wrong
 //! with it ([`Diagnostics`]), each with its line, column and advice.
 
-mod address;
 mod admin;
 mod agent;
 mod bounds;
@@ -40,6 +39,7 @@ pub use schema::schema;
 pub use secret::{Secret, SecretError};
 pub use shown::{Origin, Shown, show};
 
+use crate::base::address;
 use crate::base::limits::CONFIG_BYTES;
 use crate::base::report::{diagnostic, reader};
 use reader::{Context, Keys, Section};

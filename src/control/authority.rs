@@ -128,18 +128,28 @@ impl Authority {
     /// Changes the state of handlers and puts that in force.
     ///
     /// # Errors
-    /// As [`Authority::look`].
+    /// As [`Authority::look`]; the states are what they were then.
     pub(super) fn set_states(&self, handlers: &[String], state: State) -> Result<Look, NotInForce> {
         let disk = |error: io::Error| NotInForce::Disk(error.to_string());
+        let before = self.board.disk().text(STATES);
+        let snapshot = self.board.snapshot();
+        let published = || snapshot.as_ref()?.bundle.documents().get(STATES).map(|text| text.to_vec());
+        let mut text = before.clone().or_else(published).unwrap_or_default();
         for handler in handlers {
-            let snapshot = self.board.snapshot();
-            let changed = snapshot.and_then(|snapshot| snapshot.fleet.with_state(handler, state));
-            let text =
-                changed.ok_or_else(|| NotInForce::Invalid(format!("there is no handler `{handler}`")))?;
-            self.board.disk().keep_text(STATES, text.as_bytes()).map_err(disk)?;
-            self.look()?;
+            let changed = snapshot.as_ref().and_then(|it| it.fleet.with_state(&text, handler, state));
+            let unknown = || NotInForce::Invalid(format!("there is no handler `{handler}`"));
+            text = changed.ok_or_else(unknown)?.into_bytes();
         }
-        Ok(Look::Same)
+        self.board.disk().keep_text(STATES, &text).map_err(disk)?;
+        let looked = self.look();
+        if looked.is_err() {
+            match &before {
+                Some(before) => self.board.disk().keep_text(STATES, before),
+                None => self.board.disk().forget(STATES),
+            }
+            .map_err(disk)?;
+        }
+        looked
     }
 
     fn next(&self, documents: Documents) -> Option<Bundle> {

@@ -118,6 +118,15 @@ impl Disk {
         self.sync()
     }
 
+    /// Keeps nothing under a name any more.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn forget(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.0.join(name))?;
+        self.sync()
+    }
+
     /// A value by its name; none where there is none, or nothing that can be read.
     pub fn value<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let text = self.text(name)?;

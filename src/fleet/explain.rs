@@ -12,6 +12,8 @@ use crate::base::digest::Digest;
 /// The whole reasoning about one agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
+    /// The version of this shape; it only grows.
+    pub schema: u32,
     /// Who it is about.
     pub agent: AgentId,
     /// Where it is in the tree.

@@ -2,15 +2,30 @@
 //! compiled once ([`compile()`]) and answer then, for any agent, which handlers it is to talk to in which order
 //! ([`Fleet::sitelist`]), which policies it has ([`Fleet::policies`]), and why ([`Fleet::explain`]).
 
+mod address;
+mod balance;
 mod compile;
 mod compiled;
+mod criteria;
 mod documents;
 mod explain;
+mod explain_text;
+mod fleet_file;
+mod handler_file;
+pub mod import;
+mod lint;
 mod model;
 mod names;
+mod order;
+mod policies;
 mod policy;
 mod problem;
+mod read;
+mod reasons;
+mod rules;
+mod rules_file;
 pub mod sitelist;
+mod write;
 pub mod xml;
 
 pub use compile::{Compiled, compile};

@@ -52,7 +52,7 @@ async fn older_torn_and_altered_bundles_are_refused_and_the_last_good_one_serves
     let next = bundle(11, &other);
     let sha256 = next.index().documents[0].sha256.clone();
     offer(&origin, &next);
-    origin.set(&format!("/node/v1/documents/{sha256}"), Script::bytes(other.replace("evil", "worse")));
+    origin.set(&format!("/node/v1/documents/{sha256}"), Script::bytes(other.replace("evil", "vile")));
     refused("an altered document is refused").await;
     offer(&origin, &next);
     let short = other.as_bytes()[..other.len() - 9].to_vec();

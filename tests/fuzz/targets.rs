@@ -5,6 +5,8 @@
 #![expect(clippy::expect_used, reason = "a panic is what is looked for")]
 
 use http::{HeaderMap, HeaderValue, Uri};
+use waypost::fleet::import;
+use waypost::fleet::sitelist::{parse, render};
 use waypost::protocol::range::{RangeAnswer, decide_range, parse_range};
 use waypost::protocol::target::{decode_path, parse_target};
 use waypost::repository::listing::{Kind, Listing};
@@ -97,4 +99,29 @@ fn check_answer(answer: &RangeAnswer, length: u64) {
     assert!(parts.len() <= 16, "{parts:?}");
     assert!(parts.iter().all(|part| part.start < part.end && part.end <= length), "{parts:?}");
     assert!(parts.windows(2).all(|pair| matches!(pair, [one, two] if one.end < two.start)), "{parts:?}");
+}
+
+/// A sitelist is refused, or written without a credential and read again as it was.
+pub(crate) fn sitelist(data: &[u8]) {
+    let Ok(list) = parse(data) else { return };
+    assert!(list.sites.len() <= 1_000);
+    let text = render(&list);
+    // Escapes can make a list longer than it was.
+    if text.len() <= 256 << 10 {
+        assert_eq!(parse(text.as_bytes()).as_ref(), Ok(&list), "{text}");
+    }
+    assert_eq!(text.matches("<Password").count(), list.sites.len());
+}
+
+/// An expression is understood or refused, and rules of an export are TOML.
+pub(crate) fn expression(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(alternatives) = import::expression::parse(text)
+    {
+        assert!((1..=64).contains(&alternatives.len()));
+    }
+    if let Ok(imported) = import::import(data) {
+        let lines = imported.toml.lines().filter(|line| line.starts_with("[[rule]]"));
+        assert!(lines.count() >= imported.rules);
+    }
 }

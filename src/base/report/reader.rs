@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Code, Diagnostic};
+use super::diagnostic::{Code, Diagnostic, Severity};
 use super::nearest::nearest;
 
 /// A value and the bytes of the file where it stands.
@@ -41,6 +41,11 @@ impl<'a> Context<'a> {
 
     pub(crate) fn report(&self, found: Diagnostic) {
         self.found.borrow_mut().push(found);
+    }
+
+    /// Whether no error has been noted yet.
+    pub(crate) fn is_right(&self) -> bool {
+        self.found.borrow().iter().all(|found| found.severity != Severity::Error)
     }
 
     /// These bytes of the file are not to be shown.
@@ -146,6 +151,11 @@ impl<'a> Section<'a> {
     /// Whether `key` is a list without elements.
     pub(crate) fn is_empty_list(&self, key: &str) -> bool {
         self.get(key).is_some_and(|value| value.get_ref().as_array().is_some_and(|list| list.is_empty()))
+    }
+
+    /// Whether `key` is a list.
+    pub(crate) fn is_list(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|value| value.get_ref().as_array().is_some())
     }
 
     /// Where the name of `key` stands.

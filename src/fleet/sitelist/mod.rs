@@ -90,6 +90,31 @@ pub enum Role {
     Other(String),
 }
 
+impl Protocol {
+    /// Its word for people and programs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Spipe => "handler",
+            Self::Http => "http",
+            Self::Ftp => "ftp",
+            Self::Unc => "unc",
+            Self::Local => "local",
+        }
+    }
+}
+
+impl Role {
+    /// Its word in files.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Master => "master",
+            Self::Repository => "repository",
+            Self::Fallback => "fallback",
+            Self::Other(word) => word,
+        }
+    }
+}
+
 /// One site.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Site {

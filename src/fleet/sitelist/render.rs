@@ -1,6 +1,6 @@
 //! Writes a sitelist: always the same bytes for the same list, and nothing that [`super::parse`] would not read again.
 
-use super::{EXTENSION, Extra, NAMESPACE, Protocol, Role, Site, Sitelist};
+use super::{EXTENSION, Extra, NAMESPACE, Protocol, Site, Sitelist};
 use crate::fleet::xml::{escape_into, render_attributes, render_element};
 
 /// The file.
@@ -34,7 +34,7 @@ fn render_site(site: &Site, out: &mut String) {
     let element = element_name(site.protocol);
     out.push_str("    <");
     out.push_str(element);
-    attribute("Type", role(&site.role), out);
+    attribute("Type", site.role.as_str(), out);
     attribute("Name", &site.name, out);
     if let Some(order) = site.order {
         attribute("Order", &order.to_string(), out);
@@ -73,15 +73,6 @@ const fn element_name(protocol: Protocol) -> &'static str {
         Protocol::Ftp => "FtpSite",
         Protocol::Unc => "UNCSite",
         Protocol::Local => "LocalSite",
-    }
-}
-
-fn role(role: &Role) -> &str {
-    match role {
-        Role::Master => "master",
-        Role::Repository => "repository",
-        Role::Fallback => "fallback",
-        Role::Other(word) => word,
     }
 }
 

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Why a text is no address of its kind; the words are for the administrator.
-pub(super) type Wrong = Cow<'static, str>;
+pub(crate) type Wrong = Cow<'static, str>;
 
 /// A host name (RFC 1123) or IP address without port, in lower case. IPv6 with or without brackets, given back
 /// in brackets as `Host` has it.
-pub(super) fn parse_host(text: &str) -> Result<String, Wrong> {
+pub(crate) fn parse_host(text: &str) -> Result<String, Wrong> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if let Ok(address) = bare.parse::<Ipv6Addr>() {
         return Ok(format!("[{address}]"));
@@ -41,7 +41,7 @@ pub(super) fn parse_host(text: &str) -> Result<String, Wrong> {
 }
 
 /// As [`parse_host`], with or without a port behind it.
-pub(super) fn parse_host_and_port(text: &str) -> Result<String, Wrong> {
+pub(crate) fn parse_host_and_port(text: &str) -> Result<String, Wrong> {
     let split =
         text.rsplit_once(':').filter(|(host, _)| text.parse::<Ipv6Addr>().is_err() && !host.is_empty());
     match split.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?))) {
@@ -52,7 +52,7 @@ pub(super) fn parse_host_and_port(text: &str) -> Result<String, Wrong> {
 }
 
 /// A repository's path: starts and ends with `/`, and is the same after any canonicalisation.
-pub(super) fn check_repository_path(path: &str) -> Result<(), Wrong> {
+pub(crate) fn check_repository_path(path: &str) -> Result<(), Wrong> {
     if !path.starts_with('/') || !path.ends_with('/') {
         return Err("it has to start and end with `/`".into());
     }
@@ -91,19 +91,19 @@ fn check_segments(path: &str) -> Result<(), Wrong> {
 }
 
 /// An upstream's URL, in its one form: lower-case scheme and host, no default port, `/` at the end.
-pub(super) struct UpstreamUrl {
-    pub(super) url: String,
-    pub(super) secure: bool,
+pub(crate) struct UpstreamUrl {
+    pub(crate) url: String,
+    pub(crate) secure: bool,
 }
 
 /// Whether `text` may hold a password, so that it should not be shown.
-pub(super) fn has_user_info(text: &str) -> bool {
+pub(crate) fn has_user_info(text: &str) -> bool {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
 }
 
 /// Parses an upstream's URL: `http` or `https`, a host, a path without surprises, nothing else.
-pub(super) fn parse_upstream_url(text: &str) -> Result<UpstreamUrl, Wrong> {
+pub(crate) fn parse_upstream_url(text: &str) -> Result<UpstreamUrl, Wrong> {
     if text.contains('#') {
         return Err("it cannot have a fragment, `#…`".into());
     }
