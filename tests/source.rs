@@ -145,7 +145,17 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("httpdate", &["protocol/"]),
     (
         "hyper",
-        &["server/", "upstream/", "proxy/", "app/door.rs", "admin/", "cli/client/", "demo/", "testkit/"],
+        &[
+            "agent/link.rs",
+            "server/",
+            "upstream/",
+            "proxy/",
+            "app/door.rs",
+            "admin/",
+            "cli/client/",
+            "demo/",
+            "testkit/",
+        ],
     ),
     ("hyper_util", &["agent/link.rs", "server/", "upstream/", "admin/", "cli/client/", "demo/", "testkit/"]),
     ("indicatif", &["cli/bars.rs", "demo/progress.rs"]),
