@@ -146,6 +146,7 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     (
         "hyper",
         &[
+            "agent/link.rs",
             "server/",
             "upstream/",
             "proxy/",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::protocol::{Message as Frame, WebSocketConfig};
 
@@ -19,6 +19,9 @@ const SILENCE: Duration = Duration::from_secs(150);
 
 /// … and gone if there is no answer for this long.
 const LAST_CHANCE: Duration = Duration::from_secs(30);
+
+/// After this long a poll is held, not refused.
+const HELD: Duration = Duration::from_secs(1);
 
 /// Both directions of a stream have so much; what is said over it fits into a tenth.
 const BUFFER: usize = 4 << 10;
@@ -114,9 +117,20 @@ async fn tunnel(
 ) -> Result<(), TalkError> {
     let mut open = false;
     loop {
-        let polled = tokio::select! {
-            polled = talk::poll(link, to, seen) => polled?,
-            () = tell.closed() => return Ok(()),
+        let polled = talk::poll(link, to, seen);
+        tokio::pin!(polled);
+        let polled = loop {
+            tokio::select! {
+                polled = &mut polled => break polled?,
+                // A poll that is not refused at once is being held.
+                () = sleep(HELD), if !open => {
+                    open = true;
+                    if tell.send((number, Heard::Open)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                () = tell.closed() => return Ok(()),
+            }
         };
         if !std::mem::replace(&mut open, true) && tell.send((number, Heard::Open)).await.is_err() {
             return Ok(());

@@ -18,7 +18,7 @@ use super::talk::{self, CheckInAnswer};
 use super::update;
 use super::updater::{Report, Updater};
 use crate::base::clock::{Clock, Timestamp};
-use crate::protocol::agent_api::{CheckIn, CheckedIn, Contact, PolicyNews, Properties};
+use crate::protocol::agent_api::{CheckIn, CheckedIn, Contact, PolicyNews, Properties, SitelistNews};
 
 /// What an agent is and does. Durations have their usual values in [`Options::new`].
 #[derive(Clone, Debug)]
@@ -305,18 +305,47 @@ impl Agent {
             said.sequence = old.expected;
             answer = talk::check_in(&mut self.link, address, &said).await.map_err(talk)?;
         }
-        let CheckInAnswer::Taken(taken) = answer else { return Err(talk(TalkError::Status(409))) };
-        if let Some(policies) = &taken.policies {
-            self.apply(address, policies).await?;
-        }
-        if let Some(news) = taken.sitelist.as_ref().filter(|news| Some(&*news.etag) != self.state.etag()) {
-            let (text, list) = talk::sitelist(&mut self.link, address, news).await.map_err(talk)?;
-            let candidates = places::candidates(Some(&list), &self.options.handlers);
-            let method = places::method(Some(&list), self.options.method);
-            self.state.keep_sitelist(&text, list, &news.etag)?;
-            self.fallback.take_list(method, candidates, from, uptime());
+        let CheckInAnswer::Taken(mut taken) = answer else { return Err(talk(TalkError::Status(409))) };
+        let policies = taken.policies.clone().unwrap_or_default();
+        let applied = if taken.policies.is_some() { self.apply(address, &policies).await } else { Ok(()) };
+        let listed = match taken.sitelist.clone().filter(|news| Some(&*news.etag) != self.state.etag()) {
+            Some(news) => self.take_sitelist(address, &news, from).await,
+            None => Ok(()),
+        };
+        for followed in [applied, listed] {
+            match followed {
+                Ok(()) => {}
+                // The documents change at this moment, or are not in force yet: the check-in counts, and the rest comes
+                // with the next one, soon.
+                Err(CheckInError::Talk {
+                    error: error @ (TalkError::Status(_) | TalkError::NotUnderstood(_)),
+                    ..
+                }) => {
+                    tracing::warn!(address, %error, "what is new could not be fetched");
+                    taken.next_checkin_s = match taken.next_checkin_s {
+                        0 => NEWS_AGAIN_S,
+                        seconds => seconds.min(NEWS_AGAIN_S),
+                    };
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(taken)
+    }
+
+    async fn take_sitelist(
+        &mut self,
+        address: &str,
+        news: &SitelistNews,
+        from: From,
+    ) -> Result<(), CheckInError> {
+        let talk = |error| CheckInError::Talk { address: address.to_owned(), error };
+        let (text, list) = talk::sitelist(&mut self.link, address, news).await.map_err(talk)?;
+        let candidates = places::candidates(Some(&list), &self.options.handlers);
+        let method = places::method(Some(&list), self.options.method);
+        self.state.keep_sitelist(&text, list, &news.etag)?;
+        self.fallback.take_list(method, candidates, from, uptime());
+        Ok(())
     }
 
     /// Puts the policies in place that are listed, fetching what is not there as it should be.
@@ -369,6 +398,9 @@ impl Agent {
         self.draws
     }
 }
+
+/// What could not be fetched after a check-in is tried again after so many seconds.
+const NEWS_AGAIN_S: u64 = 60;
 
 /// Addresses that are told: a check-in with more would be refused.
 const ADDRESSES: usize = 32;

@@ -66,7 +66,8 @@ struct Life {
     line: Option<Line>,
     lines: u64,
     line_failures: u32,
-    seen: Option<u64>,
+    /// The last wake-up of this handler: each counts its own.
+    seen: Option<(String, u64)>,
     update: Option<JoinHandle<(Updater, Vec<Report>)>>,
     update_misses: u32,
     waiting: Vec<oneshot::Sender<Done>>,
@@ -209,6 +210,8 @@ impl Life {
     async fn check_in(&mut self, agent: &mut Agent) {
         let from = if std::mem::take(&mut self.woken) { From::Now } else { From::NextContact };
         let done = agent.check_in_once(from).await;
+        // The next one is far off: a handler has better things to hold than idle connections.
+        agent.link.close();
         let now = uptime();
         match done {
             Ok(taken) => {
@@ -254,7 +257,8 @@ impl Life {
         let contact = if streams { Contact::Stream } else { Contact::Tunnel };
         self.lines += 1;
         let tell = (self.lines, self.tell.clone());
-        let held = channel::hold(agent.link.another(), current.address.clone(), contact, self.seen, tell);
+        let seen = self.seen.as_ref().filter(|(of, _)| *of == current.address).map(|(_, id)| *id);
+        let held = channel::hold(agent.link.another(), current.address.clone(), contact, seen, tell);
         let task = tokio::spawn(held);
         self.line = Some(Line { to: current.address.clone(), number: self.lines, open: false, task });
     }
@@ -268,8 +272,9 @@ impl Life {
                 self.line_failures = 0;
             }
             Heard::Said(Message::Wake { id }) => {
-                if self.seen != Some(id) {
-                    self.seen = Some(id);
+                let seen = Some((line.to.clone(), id));
+                if self.seen != seen {
+                    self.seen = seen;
                     (self.woken, self.checkin_at) = (true, now);
                     self.update_at = now;
                 }

@@ -110,7 +110,7 @@ pub const AGENT_MESSAGES: usize = 16;
 pub const PROBED: usize = 64;
 
 /// Addresses that are asked at the same time.
-pub const PROBED_AT_ONCE: usize = 4;
+pub const PROBED_AT_ONCE: usize = 8;
 
 /// Rules of one repository: each is a pattern that every request is matched against.
 pub const RULES: usize = 256;

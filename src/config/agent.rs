@@ -335,6 +335,13 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_of_the_packages_is_valid() {
+        let config = load(include_str!("../../deploy/packaged/agent.toml")).unwrap();
+        let options = config.options().unwrap();
+        assert_eq!((options.updates.len(), options.contact), (1, Contact::Stream));
+    }
+
+    #[test]
     fn updates_are_whole_and_none_is_in_anothers_way() {
         let one = "[[update]]\nname = \"dat\"\npath = \"Software\"\nfolder = \"/Current/X\"\npreset = \"epo\"\ndirectory = \"dat\"\n";
         let agent = "[agent]\nid = \"a\"\nhandlers = \"h:1\"\n";

@@ -61,6 +61,18 @@ async fn a_token_goes_along_and_a_refusal_is_no_reason_to_go_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_check_in_counts_although_a_policy_cannot_be_had_at_the_moment() {
+    let scene = Scene::new();
+    let one = handler(&scene).await;
+    // The scripted handler knows names as they are, and the agent asks for them as paths: this one is not there.
+    one.change(|script| script.policies = vec![("av".into(), "not there".into(), "x".into())]);
+    let mut agent = Agent::open(scene.options(&[one.authority()])).unwrap();
+    let taken = agent.check_in().await.unwrap();
+    assert_eq!((taken.acknowledged, taken.next_checkin_s), (1, 60));
+    assert_eq!(agent.status().handler, Some(one.authority()));
+}
+
+#[tokio::test]
 async fn an_old_sequence_is_caught_up_with_at_once() {
     let scene = Scene::new();
     let one = handler(&scene).await;

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test may stop at the first broken assumption")]
 
 mod contact;
+mod node;
 mod program;
 mod scene;
 mod updates;

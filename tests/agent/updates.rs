@@ -140,7 +140,7 @@ async fn a_transfer_that_broke_goes_on_where_it_stopped() {
     let origin = origin(&scene).await;
     let body = content::whole(5, 200_000);
     generic(&origin, &[("big.bin", body.clone())]);
-    origin.set("/Software/big.bin", Script::text(body.clone()).breaking(120_000, How::Reset, 1));
+    origin.set("/Software/big.bin", Script::text(body.clone()).breaking(120_000, How::Finish, 1));
     let mut agent = agent(&scene, &origin, "generic", "");
     let report = only(&mut agent).await;
     assert!(!report.is_done() && scene.installed("big.bin").is_none(), "{report:?}");
