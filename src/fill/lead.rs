@@ -56,7 +56,8 @@ pub(super) async fn run(fills: Fills, fill: Arc<Fill>, mut job: Job) {
     let token = fills.0.tokens.issue();
     job.loop_tokens.push(token.as_str().to_owned());
     let lead = Lead { fills, fill, _token: token };
-    let (began, asked) = (lead.fills.0.clock.now(), job.clone());
+    // Without what we have of it: nothing of that must live as long as this.
+    let (began, asked) = (lead.fills.0.clock.now(), Job { stale: None, ..job.clone() });
     let settled = drive(&lead, job).await.unwrap_or_else(|cause| {
         tracing::debug!(key = %lead.fill.key(), %cause, "fill ended");
         Settled::Failed(cause)
