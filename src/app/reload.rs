@@ -469,7 +469,7 @@ mod tests {
         let built = build::build(&first, Clock::system()).unwrap();
         assert!(built.made.iter().all(|made| made.is_watched()));
         let made = (built.parts.clone(), Arc::clone(&built.plane), built.made.clone());
-        let reloader = Reloader::new(&first, made, (None, None), None);
+        let reloader = Reloader::new(&first, made, (None, None, None), None);
         let next = config(dir.path(), "2m");
         let (old, before) = (reloader.in_force.load_full(), reloader.turn.lock().prints.clone());
         let tried = reloader.prepare(&old, &before, next).unwrap();
