@@ -134,7 +134,15 @@ impl Node {
             .map(|(presence, control)| presence::run(config, presence, control, watch.clone()))
             .transpose()?;
         let worker = NodeWorker(Arc::downgrade(&operator));
-        let following = operator.fleet.as_ref().map(|fleet| fleet.run(Arc::new(worker)));
+        let mut following = operator.fleet.as_ref().map(|fleet| fleet.run(Arc::new(worker)));
+        if let (Some(following), Some(fleet)) = (&mut following, operator.fleet.clone()) {
+            let mut phase = watch.clone();
+            following.spawn(async move {
+                // An error means that the node is gone, which is an end as well.
+                let _ = phase.wait_for(|phase| *phase != Phase::Run).await;
+                fleet.release();
+            });
+        }
         let door = Arc::new(Door::new(built.plane, built.control, built.presence.clone(), &built.metrics));
         let run = built.bound.run(door, watch);
         let server = tokio::spawn(async move {

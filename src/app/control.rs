@@ -26,7 +26,7 @@ pub(super) fn build(config: &CheckedConfig, clock: &Clock) -> anyhow::Result<Opt
 fn options(config: &CheckedConfig, control: &ControlConfig) -> anyhow::Result<Options> {
     let source = match &control.source {
         ControlSource::Directory(directory) => Source::Directory(directory.clone(), control.check_every),
-        ControlSource::Upstream(upstream) => Source::Upstream(uplink(config, control, upstream)?),
+        ControlSource::Upstream(upstream) => Source::Upstream(Box::new(uplink(config, control, upstream)?)),
     };
     Ok(Options {
         name: config.server.node.clone(),

@@ -27,6 +27,9 @@ use crate::telemetry::LogHandle;
 /// Contents of the files that a configuration names, by what they are for.
 type Prints = BTreeMap<String, Digest>;
 
+/// Certificate, key, and the authority of clients, all PEM.
+type TlsTexts = (Vec<u8>, Vec<u8>, Option<Vec<u8>>);
+
 /// What a reload works on.
 pub(super) struct Reloader {
     parts: RepositoryParts,
@@ -60,8 +63,7 @@ struct Next {
     prints: Prints,
     made: Vec<Made>,
     access: Access,
-    /// Certificate, key, and the authority of clients.
-    tls: Option<(Vec<u8>, Vec<u8>, Option<Vec<u8>>)>,
+    tls: Option<TlsTexts>,
     keys: Keys,
     admin_tls: Option<Identity>,
 }

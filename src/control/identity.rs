@@ -30,6 +30,9 @@ impl std::fmt::Debug for Token {
     }
 }
 
+/// Who knows enrolment tokens: the name of one, and the part of the tree that it is good for.
+pub type Enrol<'e> = &'e dyn Fn(&str) -> Option<(String, String)>;
+
 /// What identities are proven with.
 #[derive(Clone, Debug, Default)]
 pub struct Keys {
@@ -53,7 +56,8 @@ pub enum Refused {
 }
 
 impl Keys {
-    /// The agent that asks. `enrol` knows the tokens of the fleet's documents: name and part of the tree.
+    /// The agent that asks. `enrol` knows the tokens of the fleet's documents, where they have some: name and part of the
+    /// tree.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -61,15 +65,15 @@ impl Keys {
         &self,
         headers: &HeaderMap,
         peer: &Peer,
-        enrol: impl Fn(&str) -> Option<(String, String)>,
+        enrol: Option<Enrol<'_>>,
     ) -> Result<Caller, Refused> {
         let said = single(headers, AGENT_HEADER)?.filter(|id| is_agent_id(id));
         let shown = uris(peer).find_map(agent_of_uri);
-        let enrol = |token: &str| match found(&self.agents, token) {
+        let token_of = |token: &str| match found(&self.agents, token) {
             Some(token) => Some((token.name.clone(), token.tree.clone())),
-            None => enrol(token).map(|(name, tree)| (name, Some(tree))),
+            None => enrol?(token).map(|(name, tree)| (name, Some(tree))),
         };
-        self.known(self.agents.is_empty(), enrol, (said, shown), headers, peer)
+        self.known(self.agents.is_empty() && enrol.is_none(), token_of, (said, shown), headers, peer)
     }
 
     /// The node that asks.
@@ -168,11 +172,6 @@ mod tests {
         headers
     }
 
-    /// The documents know no token.
-    fn none(_: &str) -> Option<(String, String)> {
-        None
-    }
-
     fn keys() -> Keys {
         Keys {
             agents: vec![Token::new("berlin", Some("/emea/berlin".to_owned()), b"agents-of-berlin\n")],
@@ -184,40 +183,40 @@ mod tests {
     #[test]
     fn a_certificate_says_who_an_agent_is_and_a_header_cannot_say_otherwise() {
         let pc = peer("192.0.2.9", &["waypost:agent:pc-7"]);
-        let caller = keys().agent(&headers(&[]), &pc, none).unwrap();
+        let caller = keys().agent(&headers(&[]), &pc, None).unwrap();
         assert_eq!((caller.name.as_str(), &caller.how), ("pc-7", &How::Certificate));
-        assert!(keys().agent(&headers(&[("waypost-agent", "pc-7")]), &pc, none).is_ok());
-        assert_eq!(keys().agent(&headers(&[("waypost-agent", "pc-8")]), &pc, none), Err(Refused::Other));
+        assert!(keys().agent(&headers(&[("waypost-agent", "pc-7")]), &pc, None).is_ok());
+        assert_eq!(keys().agent(&headers(&[("waypost-agent", "pc-8")]), &pc, None), Err(Refused::Other));
         assert_eq!(keys().node(&headers(&[("waypost-node", "branch-7")]), &pc), Err(Refused::Unknown));
         let node = peer("192.0.2.9", &["waypost:node:branch-7"]);
         assert_eq!(keys().node(&headers(&[]), &node).unwrap().name, "branch-7");
-        assert_eq!(keys().agent(&headers(&[]), &node, none), Err(Refused::Unknown));
+        assert_eq!(keys().agent(&headers(&[]), &node, None), Err(Refused::Unknown));
     }
 
     #[test]
     fn a_token_lets_its_group_in_and_nobody_else() {
         let stranger = peer("192.0.2.9", &[]);
         let with = |token: &str| headers(&[("waypost-agent", "pc-7"), ("authorization", token)]);
-        let caller = keys().agent(&with("Bearer agents-of-berlin"), &stranger, none).unwrap();
+        let caller = keys().agent(&with("Bearer agents-of-berlin"), &stranger, None).unwrap();
         let tree = Some("/emea/berlin".to_owned());
         assert_eq!(caller.how, How::Token { name: "berlin".to_owned(), tree });
         for wrong in
             ["Bearer agents-of-paris", "Bearer ", "Basic agents-of-berlin", "Bearer token-of-branch-7"]
         {
-            assert_eq!(keys().agent(&with(wrong), &stranger, none), Err(Refused::Unknown), "{wrong}");
+            assert_eq!(keys().agent(&with(wrong), &stranger, None), Err(Refused::Unknown), "{wrong}");
         }
         let enrol =
             |token: &str| (token == "of-paris").then(|| ("paris".to_owned(), "/emea/paris".to_owned()));
-        let caller = keys().agent(&with("Bearer of-paris"), &stranger, enrol).unwrap();
+        let caller = keys().agent(&with("Bearer of-paris"), &stranger, Some(&enrol)).unwrap();
         assert_eq!(caller.how, How::Token { name: "paris".to_owned(), tree: Some("/emea/paris".to_owned()) });
         let nobody = headers(&[("authorization", "Bearer agents-of-berlin")]);
-        assert_eq!(keys().agent(&nobody, &stranger, none), Err(Refused::Unknown));
+        assert_eq!(keys().agent(&nobody, &stranger, None), Err(Refused::Unknown));
         let two = headers(&[
             ("waypost-agent", "pc-7"),
             ("waypost-agent", "pc-8"),
             ("authorization", "Bearer agents-of-berlin"),
         ]);
-        assert_eq!(keys().agent(&two, &stranger, none), Err(Refused::Unknown));
+        assert_eq!(keys().agent(&two, &stranger, None), Err(Refused::Unknown));
     }
 
     #[test]
@@ -233,10 +232,12 @@ mod tests {
     fn this_machine_is_believed_only_where_nothing_else_is_set_up() {
         let said = headers(&[("waypost-agent", "pc-7"), ("waypost-node", "branch-7")]);
         let local = peer("127.0.0.1", &[]);
-        assert_eq!(Keys::default().agent(&said, &local, none).unwrap().how, How::Loopback);
+        assert_eq!(Keys::default().agent(&said, &local, None).unwrap().how, How::Loopback);
         assert_eq!(Keys::default().node(&said, &local).unwrap().how, How::Loopback);
-        assert_eq!(Keys::default().agent(&said, &peer("192.0.2.9", &[]), none), Err(Refused::Unknown));
-        assert_eq!(keys().agent(&said, &local, none), Err(Refused::Unknown));
+        assert_eq!(Keys::default().agent(&said, &peer("192.0.2.9", &[]), None), Err(Refused::Unknown));
+        assert_eq!(keys().agent(&said, &local, None), Err(Refused::Unknown));
+        let enrol = |_: &str| None;
+        assert_eq!(Keys::default().agent(&said, &local, Some(&enrol)), Err(Refused::Unknown));
         assert_eq!(keys().node(&said, &local), Err(Refused::Unknown));
     }
 }

@@ -24,7 +24,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::base::clock::Clock;
@@ -37,7 +37,7 @@ pub use authority::Look;
 pub use board::{Board, NotInForce, Snapshot, Trouble};
 pub use bundle::{Bundle, BundleError, Index, Item};
 pub use commands::{Command, Order, Outcome, OutcomeState};
-pub use identity::{Keys, Refused, Token};
+pub use identity::{Enrol, Keys, Refused, Token};
 pub use inbox::{Work, Worker};
 pub use reply::Reply;
 pub use uplink::{AskError, Uplink};
@@ -75,7 +75,7 @@ pub enum Source {
     /// This directory, looked at so often.
     Directory(PathBuf, Duration),
     /// That node.
-    Upstream(Uplink),
+    Upstream(Box<Uplink>),
 }
 
 /// The control plane of a node.
@@ -96,6 +96,8 @@ pub(crate) struct Part {
     inbox: Arc<Inbox>,
     held: Semaphore,
     hold: Duration,
+    /// Whether held questions are to be answered now, because the node is ending.
+    ending: watch::Sender<bool>,
     keep_commands: Duration,
     agents: OnceLock<Arc<dyn AgentFacts>>,
 }
@@ -128,12 +130,15 @@ impl Control {
     ///
     /// # Errors
     /// The answer: 401 where nothing proves who it is, 403 where that is somebody else.
+    #[expect(clippy::result_large_err, reason = "the error is the answer, once a request")]
     pub fn agent(&self, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Reply> {
         let snapshot = self.part.as_ref().and_then(|part| part.board.snapshot());
+        let fleet = snapshot.as_ref().map(|it| &it.fleet).filter(|fleet| !fleet.enrolments().is_empty());
         let enrol = |token: &str| {
-            let enrolment = snapshot.as_ref()?.fleet.enrolment(token)?;
+            let enrolment = fleet?.enrolment(token)?;
             Some((enrolment.name.clone(), enrolment.tree.as_str().to_owned()))
         };
+        let enrol: Option<Enrol<'_>> = fleet.map(|_| &enrol as _);
         self.keys.load().agent(headers, peer, enrol).map_err(reply::refused)
     }
 
@@ -141,6 +146,7 @@ impl Control {
     ///
     /// # Errors
     /// As [`Control::agent`].
+    #[expect(clippy::result_large_err, reason = "the error is the answer, once a request")]
     pub fn node(&self, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Reply> {
         self.keys.load().node(headers, peer).map_err(reply::refused)
     }
@@ -195,6 +201,11 @@ impl FleetSide {
         tasks
     }
 
+    /// Answers whoever is held, from now on at once: a node that drains waits for nobody's patience.
+    pub fn release(&self) {
+        self.0.ending.send_replace(true);
+    }
+
     /// The name of this node.
     pub fn name(&self) -> &str {
         &self.0.name
@@ -211,7 +222,7 @@ impl FleetSide {
     }
 
     /// Hears of every change of what is in force.
-    pub fn news(&self) -> tokio::sync::watch::Receiver<u64> {
+    pub fn news(&self) -> watch::Receiver<u64> {
         self.0.board.news()
     }
 
@@ -312,7 +323,7 @@ impl Part {
                 let _ = authority.look();
                 (Some(authority), None, every)
             }
-            Source::Upstream(uplink) => (None, Some(Arc::new(uplink)), Duration::ZERO),
+            Source::Upstream(uplink) => (None, Some(Arc::from(uplink)), Duration::ZERO),
         };
         let inbox = Arc::new(Inbox::open(&name, disk, Arc::clone(&commands), uplink.is_some()));
         Ok(Self {
@@ -325,6 +336,7 @@ impl Part {
             inbox,
             held: Semaphore::new(HELD_QUESTIONS),
             hold,
+            ending: watch::Sender::new(false),
             keep_commands,
             agents: OnceLock::new(),
         })

@@ -44,8 +44,7 @@ impl Part {
             Some(snapshot) => !reply::has(headers, &format!("\"{}\"", snapshot.bundle.tag())),
         };
         let wait = async { while !is_news() && news.changed().await.is_ok() {} };
-        // Over: what is there is the answer.
-        let _ = tokio::time::timeout(hold, wait).await;
+        self.until(hold, wait).await;
         let Some(snapshot) = self.board.snapshot() else { return reply::status(StatusCode::NOT_FOUND) };
         let index = snapshot.bundle.index();
         let mut reply = reply::tagged(headers, &index.tag(), || reply::json(index));
@@ -92,9 +91,18 @@ impl Part {
         let wait = async {
             while self.commands.waiting(&caller.name).1.is_empty() && news.changed().await.is_ok() {}
         };
-        let _ = tokio::time::timeout(hold, wait).await;
+        self.until(hold, wait).await;
         let (epoch, commands) = self.commands.waiting(&caller.name);
         reply::json(&PollAnswer { epoch, commands })
+    }
+
+    /// Waits for news, at most so long, and not while the node is ending: what is there then is the answer.
+    async fn until(&self, hold: Duration, news: impl Future<Output = ()>) {
+        let mut ending = self.ending.subscribe();
+        tokio::select! {
+            _ = tokio::time::timeout(hold, news) => {}
+            _ = ending.wait_for(|ending| *ending) => {}
+        }
     }
 
     /// How long the caller wants to wait, at most as long as we hold.
