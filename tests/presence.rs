@@ -1,7 +1,13 @@
 //! Agents at a whole node: check-ins, streams, tunnels, probes, and what is left of them after a restart.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test may stop at the first broken assumption")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may stop at the first broken assumption"
+)]
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -12,7 +18,9 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{WebSocketStream, client_async};
 use waypost::base::clock::{Clock, Timestamp};
 use waypost::server::Phase;
+use waypost::testkit::client::{Client, End};
 use waypost::testkit::node::{Home, Plan, TestNode, eventually};
+use waypost::testkit::process::{Dice, Setup, Site};
 
 const START: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -349,4 +357,93 @@ async fn what_was_acknowledged_while_the_authority_was_away_is_told_once_it_is_b
     shows(&hq, "pc-1", "reporting", "one", 5).await;
     shows(&hq, "pc-2", "reporting", "one", 1).await;
     eventually("all is told", async || node.metric("waypost_agents_unreported").await == 0).await;
+}
+
+#[tokio::test]
+async fn a_wake_up_at_the_authority_reaches_agents_of_the_nodes_below() {
+    let hq = authority().await;
+    let home = Home::new();
+    let node = branch(&home, "one", &hq).await;
+    assert_eq!(check_in(&node, "pc-1", 1).await.0, 200);
+    let mut open = stream(&node, "pc-1").await;
+    shows(&hq, "pc-1", "connected", "one", 1).await;
+    let ordered = hq.operate("POST", "/v1/agents/wake", "{\"selector\":\"handler=one\"}").await;
+    assert_eq!(ordered["total"], 1, "{ordered}");
+    // That there is a sitelist now may be said before.
+    while next(&mut open).await["kind"] != "wake" {}
+    assert_eq!(check_in(&node, "pc-1", 2).await.0, 200);
+    let path = format!("/v1/wakes/{}", ordered["id"]);
+    eventually("the authority knows that it has answered", async || {
+        hq.operate("GET", &path, "").await["answered"] == 1
+    })
+    .await;
+}
+
+/// Checks in until the node is gone; the last sequence that was acknowledged.
+async fn until_killed(node: SocketAddr, agent: String) -> u64 {
+    let mut acknowledged = 0;
+    let Ok(mut client) = Client::connect(node).await else { return 0 };
+    for sequence in 1.. {
+        let body = said(sequence);
+        let head = format!(
+            "POST /agent/v1/checkin HTTP/1.1\r\nhost: localhost\r\nwaypost-agent: {agent}\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        if client.send((head + &body).as_bytes()).await.is_err() {
+            break;
+        }
+        match client.read_answer("POST").await {
+            Ok(answer) if answer.status == 200 && answer.end == End::Complete => acknowledged = sequence,
+            _ => break,
+        }
+    }
+    acknowledged
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_acknowledged_outlives_a_kill() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let site = Site::new(env!("CARGO_BIN_EXE_waypost"), dir.path());
+    let setup = Setup::new(&site, "http://127.0.0.1:9/");
+    let agents = "[agents]\nstate_dir = \"state\"\n";
+    site.configure(&setup);
+    let config = std::fs::read_to_string(dir.path().join("waypost.toml")).expect("a configuration");
+    site.write_config(&format!("{config}\n{agents}"));
+    let mut dice = Dice::seeded(7);
+    for round in 0..3 {
+        let node = site.start().await;
+        let agent = |number: u64| format!("pc-{round}-{number}");
+        let all: Vec<_> =
+            (0..8).map(|number| tokio::spawn(until_killed(node.address, agent(number)))).collect();
+        // After so many check-ins, whenever that is.
+        let enough = 20 + dice.below(200);
+        eventually("agents have checked in", async || {
+            node.metric("waypost_agent_checkins_total{result=\"accepted\"}").await >= enough as f64
+        })
+        .await;
+        node.kill();
+        let node = site.start().await;
+        for (number, acknowledged) in (0..).zip(all) {
+            let acknowledged = acknowledged.await.expect("it ended");
+            let mut client = node.connect().await;
+            let body = said(acknowledged);
+            let head = format!(
+                "POST /agent/v1/checkin HTTP/1.1\r\nhost: localhost\r\nwaypost-agent: {}\r\n\
+                 content-length: {}\r\n\r\n",
+                agent(number),
+                body.len()
+            );
+            client.send((head + &body).as_bytes()).await.expect("the node listens");
+            let answer = client.read_answer("POST").await.expect("the node answers");
+            let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            if acknowledged > 0 {
+                assert_eq!(answer.status, 409, "{} of {} is lost", acknowledged, agent(number));
+                // One more may be on disk whose acknowledgement was on its way.
+                let expected = told["expected"].as_u64().expect("a number");
+                assert!((acknowledged + 1..=acknowledged + 2).contains(&expected), "{expected}");
+            }
+        }
+        node.kill();
+    }
 }

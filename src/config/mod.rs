@@ -12,6 +12,7 @@ mod node;
 mod presence;
 mod ranges;
 mod reference;
+mod reference_fleet;
 mod repository;
 mod rules;
 mod schema;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::files::IDENTITY;
 use super::ranges::*;
 use super::reader::Keys;
+use super::reference_fleet::{agent_token, agents, control as control_rows, node_token};
 use super::values::{render_bytes, render_duration};
 use super::{admin, bounds, control, node, repository, rules, upstreams};
 use crate::repository::rules::{NEGATIVE_FOR, STALE_IF_ERROR, STALE_WHILE_REVALIDATE};
@@ -15,7 +16,7 @@ use crate::repository::rules::{NEGATIVE_FOR, STALE_IF_ERROR, STALE_WHILE_REVALID
 /// Key, default, what is allowed, what it means.
 pub(super) type Row = (&'static str, String, String, &'static str);
 
-fn row(key: &'static str, default: &str, allowed: &str, meaning: &'static str) -> Row {
+pub(super) fn row(key: &'static str, default: &str, allowed: &str, meaning: &'static str) -> Row {
     (key, default.to_owned(), allowed.to_owned(), meaning)
 }
 
@@ -29,7 +30,7 @@ fn of<T: Copy>(
     (key, code(&render(allowed.default)), range, meaning)
 }
 
-fn time(key: &'static str, allowed: &Allowed<Duration>, meaning: &'static str) -> Row {
+pub(super) fn time(key: &'static str, allowed: &Allowed<Duration>, meaning: &'static str) -> Row {
     of(key, allowed, |time| quoted(&render_duration(time)), meaning)
 }
 
@@ -37,7 +38,7 @@ fn size(key: &'static str, allowed: &Allowed<u64>, meaning: &'static str) -> Row
     of(key, allowed, |bytes| quoted(&render_bytes(bytes)), meaning)
 }
 
-fn count(key: &'static str, allowed: &Allowed<u64>, meaning: &'static str) -> Row {
+pub(super) fn count(key: &'static str, allowed: &Allowed<u64>, meaning: &'static str) -> Row {
     of(key, allowed, |number| number.to_string(), meaning)
 }
 
@@ -46,11 +47,11 @@ fn span(key: &'static str, default: &str, range: &RangeInclusive<Duration>, mean
     row(key, default, &format!("{from} to {to}"), meaning)
 }
 
-fn code(text: &str) -> String {
+pub(super) fn code(text: &str) -> String {
     format!("`{text}`")
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }
 
@@ -114,7 +115,7 @@ pub(super) fn sections() -> Vec<Section> {
         ("[limits]", bounds::LIMITS, limits()),
         ("[[repository]]", repository::REPOSITORY, repositories()),
         ("[[repository.rule]]", rules::RULE, rule()),
-        ("[control]", control::CONTROL, control()),
+        ("[control]", control::CONTROL, control_rows()),
         ("{ name, secret } of [control] tokens", control::NODE_TOKEN, node_token()),
         ("[agents]", control::AGENTS, agents()),
         ("{ name, tree, secret } of [agents] tokens", control::AGENT_TOKEN, agent_token()),
@@ -363,76 +364,6 @@ fn rule() -> Vec<Row> {
             "never changes under its name, so is never revalidated",
         ),
         span("negative_for", &negative, &NEGATIVE_TIME, "how long a 404 or 410 is believed"),
-    ]
-}
-
-fn control() -> Vec<Row> {
-    let tokens = format!("up to {NODE_TOKENS}");
-    vec![
-        row("directory", "none", "a directory", "the fleet's documents are here: this node is the authority"),
-        row("upstream", "none", "a URL", "the node that they are mirrored from; this or `directory`"),
-        row("ca", "the system's", "a PEM file", "trust exactly these authorities for `upstream`"),
-        row("client_cert", "none", "`{ cert, key }`", "what we show to `upstream`; URI `waypost:node:NAME`"),
-        row(
-            "token",
-            "none",
-            "`{ file }` or `{ env }`",
-            "what we send to `upstream` where we show no certificate",
-        ),
-        row(
-            "state_dir",
-            &code(&quoted(CONTROL_STATE_DIR)),
-            "a path",
-            "where the last good documents and what waits for other nodes are kept",
-        ),
-        row("tokens", "none", &tokens, "of the nodes that mirror from here; see below"),
-        time("check_every", &CONTROL_CHECK_EVERY, "how often `directory` is looked at"),
-        time("hold", &CONTROL_HOLD, "how long a node's question is held until there is news"),
-        time("keep_commands", &COMMAND_TTL, "how long a command waits for a node that is away"),
-    ]
-}
-
-fn node_token() -> Vec<Row> {
-    let secret = format!("`{{ file }}` or `{{ env }}`, {TOKEN_BYTES} characters or more");
-    vec![
-        row("name", "has to be there", "a node's name", "`[server] node` of the node that has it"),
-        row("secret", "has to be there", &secret, "where its value is: `openssl rand -hex 32`"),
-    ]
-}
-
-fn agents() -> Vec<Row> {
-    let tokens = format!("up to {AGENT_TOKENS}");
-    vec![
-        row(
-            "client_ca",
-            "none",
-            "a PEM file",
-            "agents and nodes are known by certificates of this authority; others are served files and no more",
-        ),
-        row("tokens", "none", &tokens, "who sends one of them is the agent it says; see below"),
-        row("state_dir", "that of `[control]`", "a path", "where what is known of agents is kept"),
-        time("checkin_interval", &CHECKIN_INTERVAL, "between two check-ins of an agent; spread by a tenth"),
-        time("ping_after", &PING_AFTER, "a stream that was silent for this long is pinged"),
-        time("ping_timeout", &PING_TIMEOUT, "a ping not answered for this long ends the stream"),
-        time("session_timeout", &SESSION_TIMEOUT, "a tunnel that was silent for this long has ended"),
-        time("keep_offline", &KEEP_OFFLINE, "how long an agent that was disconnected stays in live views"),
-        count("late_after", &LATE_AFTER, "intervals without check-in after which an agent is late"),
-        count("offline_after", &OFFLINE_AFTER, "intervals without check-in after which it is offline"),
-        count(
-            "stalled_after",
-            &STALLED_AFTER,
-            "intervals without check-in after which a connected one is stalled",
-        ),
-        count("max", &AGENTS, "agents known at once; who is gone for longest makes room"),
-    ]
-}
-
-fn agent_token() -> Vec<Row> {
-    let secret = format!("`{{ file }}` or `{{ env }}`, {TOKEN_BYTES} characters or more");
-    vec![
-        row("name", "has to be there", "up to 64 characters", "which group of agents it is, in the log"),
-        row("tree", "the whole", "begins with `/`", "the part of the system tree whose agents may have it"),
-        row("secret", "has to be there", &secret, "where its value is: `openssl rand -hex 32`"),
     ]
 }
 

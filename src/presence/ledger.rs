@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use redb::{
-    Builder, Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    Builder, Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, Table,
     TableDefinition, WriteTransaction,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -354,53 +354,76 @@ fn commit(db: &Database, writes: &[Written]) -> Result<(), redb::Error> {
     let mut txn = db.begin_write()?;
     // A crash must not cost a walk through the whole file at the next start.
     txn.set_quick_repair(true);
-    for row in writes.iter().flat_map(|(rows, _)| rows) {
-        apply(&txn, row)?;
+    {
+        let mut tables = Tables::open(&txn)?;
+        for row in writes.iter().flat_map(|(rows, _)| rows) {
+            tables.apply(row)?;
+        }
+        tables.meta.insert("number", tables.number)?;
     }
     txn.commit()?;
     Ok(())
 }
 
-fn apply(txn: &WriteTransaction, row: &Row) -> Result<(), redb::Error> {
-    match row {
-        Row::Agent(agent) => {
-            let id = agent.id.as_str();
-            txn.open_table(AGENTS)?.insert(id, render(agent).as_slice())?;
-            let number = {
-                let mut meta = txn.open_table(META)?;
-                let number = meta.get("number")?.map_or(0, |row| row.value()) + 1;
-                meta.insert("number", number)?;
-                number
-            };
-            let before = txn.open_table(PLACES)?.insert(id, number)?.map(|row| row.value());
-            let mut changed = txn.open_table(CHANGED)?;
-            if let Some(before) = before {
-                changed.remove(before)?;
-            }
-            changed.insert(number, id)?;
-        }
-        Row::Forget(id) => {
-            txn.open_table(AGENTS)?.remove(id.as_str())?;
-            let place = txn.open_table(PLACES)?.remove(id.as_str())?.map(|row| row.value());
-            if let Some(place) = place {
-                txn.open_table(CHANGED)?.remove(place)?;
-            }
-        }
-        Row::Wake(number, json) => drop(txn.open_table(WAKES)?.insert(number, json.as_slice())?),
-        Row::WakeOver(number) => drop(txn.open_table(WAKES)?.remove(number)?),
-        Row::Told(last) => {
-            let mut changed = txn.open_table(CHANGED)?;
-            let mut places = txn.open_table(PLACES)?;
-            let told = changed.extract_from_if(..=*last, |_, _| true)?;
-            for row in told {
-                places.remove(row?.1.value())?;
-            }
-        }
-        Row::Heard(node, spool, number) => {
-            txn.open_table(NODES)?.insert(node.as_str(), (*spool, *number))?;
-        }
+/// The tables of one transaction.
+struct Tables<'t> {
+    agents: Table<'t, &'static str, &'static [u8]>,
+    changed: Table<'t, u64, &'static str>,
+    places: Table<'t, &'static str, u64>,
+    wakes: Table<'t, u64, &'static [u8]>,
+    nodes: Table<'t, &'static str, (u64, u64)>,
+    meta: Table<'t, &'static str, u64>,
+    /// The last that was given to a change.
+    number: u64,
+}
+
+impl<'t> Tables<'t> {
+    fn open(txn: &'t WriteTransaction) -> Result<Self, redb::Error> {
+        let meta = txn.open_table(META)?;
+        let number = meta.get("number")?.map_or(0, |row| row.value());
+        Ok(Self {
+            agents: txn.open_table(AGENTS)?,
+            changed: txn.open_table(CHANGED)?,
+            places: txn.open_table(PLACES)?,
+            wakes: txn.open_table(WAKES)?,
+            nodes: txn.open_table(NODES)?,
+            meta,
+            number,
+        })
     }
-    Ok(())
+
+    fn apply(&mut self, row: &Row) -> Result<(), redb::Error> {
+        match row {
+            Row::Agent(agent) => {
+                let id = agent.id.as_str();
+                self.agents.insert(id, render(agent).as_slice())?;
+                self.number += 1;
+                let before = self.places.insert(id, self.number)?.map(|row| row.value());
+                if let Some(before) = before {
+                    self.changed.remove(before)?;
+                }
+                self.changed.insert(self.number, id)?;
+            }
+            Row::Forget(id) => {
+                self.agents.remove(id.as_str())?;
+                let place = self.places.remove(id.as_str())?.map(|row| row.value());
+                if let Some(place) = place {
+                    self.changed.remove(place)?;
+                }
+            }
+            Row::Wake(number, json) => drop(self.wakes.insert(number, json.as_slice())?),
+            Row::WakeOver(number) => drop(self.wakes.remove(number)?),
+            Row::Told(last) => {
+                for row in self.changed.extract_from_if(..=*last, |_, _| true)? {
+                    self.places.remove(row?.1.value())?;
+                }
+            }
+            Row::Heard(node, spool, number) => {
+                self.nodes.insert(node.as_str(), (*spool, *number))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn spooled(db: &Database, most: usize) -> Result<Spooled, redb::Error> {

@@ -19,14 +19,16 @@ mod report;
 mod select;
 mod state;
 mod wake;
+mod wakeups;
 
 pub use crate::fleet::AgentId;
 pub use agent::Agent;
 pub use api::{Answer, Asker, is_call};
 pub use ledger::OpenError;
 pub use outside::{Alone, Outside, Wanted};
-pub use plane::{Options, Presence, Relayed, WakeAsk, WakeTold};
+pub use plane::{Options, Presence};
 pub use report::{REPORT_BYTES, Report, Reported};
 pub use select::{Selector, SelectorError};
 pub use state::{Cause, Rules, Standing, State};
 pub use wake::{WakeOrder, Woken};
+pub use wakeups::{Relayed, WakeAsk, WakeTold};

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::AgentId;
-use super::plane::Relayed;
+use super::wakeups::Relayed;
 use crate::protocol::agent_api::{CheckIn, PolicyNews, SitelistNews};
 
 /// What an agent should have, by the control documents; nothing of what is not known.

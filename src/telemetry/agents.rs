@@ -56,7 +56,7 @@ impl AgentMetrics {
             Unit::Seconds,
             self.detection.clone(),
         );
-        let responses = self.responses.counter();
+        let responses = self.responses.0.clone();
         to.register("agent_responses", "Check-ins, polls and answers to pings of agents", responses);
         let unreported = self.unreported.gauge();
         to.register("agents_unreported", "Agents the node above has not heard the last of", unreported);

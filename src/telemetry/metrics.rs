@@ -33,7 +33,7 @@ const CODES: [u16; 24] = [
 
 /// A count that only grows.
 #[derive(Clone, Debug, Default)]
-pub struct Count(Counter);
+pub struct Count(pub(super) Counter);
 
 impl Count {
     pub(super) fn of(family: &Family<Labels, Counter>, labels: &Labels) -> Self {
@@ -58,10 +58,6 @@ impl Count {
     /// The count so far.
     pub fn value(&self) -> u64 {
         self.0.get()
-    }
-
-    pub(super) fn counter(&self) -> Counter {
-        self.0.clone()
     }
 }
 
