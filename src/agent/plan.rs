@@ -230,10 +230,8 @@ mod tests {
     use crate::repository::listing::{Listed, Version};
 
     fn listing(version: u64, files: &[(&str, u64)]) -> Listing {
-        let mut listing = Listing {
-            version: Some(Version { text: version.to_string(), order: version }),
-            ..Listing::default()
-        };
+        let mut listing = Listing::default();
+        listing.version = Some(Version { text: version.to_string(), order: version });
         for (path, length) in files {
             let expectation = Expectation::exactly(*length, Digest::of(path.as_bytes()));
             let kind = if path.ends_with(".gem") { Kind::Delta } else { Kind::File };

@@ -12,8 +12,10 @@ async fn node(home: &Home) -> TestNode {
     home.start(&Plan::directory(&home.path("files")).with(agents)).await
 }
 
-async fn known(node: &TestNode) -> Value {
-    node.operate("GET", "/v1/agents/pc-17", "").await
+/// What the node says of the agent.
+async fn told(node: &TestNode, what: &str) -> String {
+    let known = node.operate("GET", "/v1/agents/pc-17", "").await;
+    known.get(what).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// An agent in contact with a node, told by the node.
@@ -25,16 +27,17 @@ async fn meets(contact: Contact) {
     options.contact = contact;
     options.host = "desk".to_owned();
     let agent = Running::start(options);
-    eventually("the node knows it", async || known(&node).await["contact"] == contact.as_str()).await;
+    eventually("the node knows it", async || told(&node, "contact").await == contact.as_str()).await;
     eventually("the line is open", async || agent.status().await.channel_open).await;
     let before = agent.status().await.last_checkin_ms;
     node.operate("POST", "/v1/agents/wake", r#"{"agents":["pc-17"]}"#).await;
     eventually("it was woken", async || agent.status().await.last_checkin_ms > before).await;
     let listed = agent.status().await.list;
-    assert_eq!(listed[0].reason, "chosen: no other answers");
-    assert_eq!(listed[0].hops, Some(0), "nothing is nearer than oneself");
+    let listed = listed.first().expect("its handler");
+    assert_eq!(listed.reason, "chosen: no other answers");
+    assert_eq!(listed.hops, Some(0), "nothing is nearer than oneself");
     agent.stop().await;
-    eventually("the node knows that it left", async || known(&node).await["state"] == "shutdown").await;
+    eventually("the node knows that it left", async || told(&node, "state").await == "shutdown").await;
 }
 
 #[tokio::test]
