@@ -47,7 +47,7 @@ fn documents() -> Documents {
             3 => format!("tags = [\"rare-{number}\"]"),
             _ => format!("agents = [\"pc-{0}-1\", \"pc-{0}-2\"]", number % PLACES),
         };
-        let group = number % (HANDLERS / 5);
+        let group = 1 + number % (HANDLERS / 5 - 1);
         write!(
             fleet,
             "[[assignment]]\nname = \"r{number}\"\n{criteria}\nhandlers = [\"g{group}\", \"g0\"]\n"
@@ -111,7 +111,7 @@ fn fleets(bench: &mut Criterion) {
     group.bench_function("sitelist and its text, all 500 handlers", |b| {
         b.iter(|| render(&fleet.sitelist(next.next().unwrap(), 7)).len());
     });
-    let longest = render(&fleet.sitelist(&strangers[0], 7));
+    let longest = render(&fleet.sitelist(strangers.first().unwrap(), 7));
     group.bench_function(format!("parse a sitelist of {} KiB", longest.len() >> 10), |b| {
         b.iter(|| parse(black_box(longest.as_bytes())).is_ok());
     });

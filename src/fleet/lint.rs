@@ -112,7 +112,11 @@ fn partly<'r>(
             .inspect(|_| looked += 1)
             .find(|(_, first)| first.criteria.keys() == 1 && first.criteria.covers(&alone));
         found.extend(by.map(|(_, first)| (what, first)));
-        *pairs = pairs.saturating_sub(looked);
+        // What a look-up finds for everybody is work as well, whatever is compared then.
+        *pairs = pairs.saturating_sub(looked + rules.for_everybody());
+        if *pairs == 0 {
+            break;
+        }
     }
     found
 }

@@ -56,6 +56,11 @@ impl<T> Rules<T> {
         &self.list
     }
 
+    /// How many rules are filed for everybody.
+    pub(super) const fn for_everybody(&self) -> usize {
+        self.index.always.len()
+    }
+
     /// The first rule that is for this agent, and its number.
     pub(super) fn first(&self, agent: &Subject<'_>) -> Option<(usize, &Rule<T>)> {
         self.candidates(agent).find(|(_, rule)| rule.criteria.miss(agent).is_none())

@@ -332,6 +332,12 @@ fn shown(name: &str) -> String {
 
 /// Appends `text` so that it stands in an attribute or an element; characters that XML has not become `?`.
 pub fn escape_into(text: &str, out: &mut String) {
+    // Nearly every name and address is as it is.
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && !b"<>&\"".contains(&byte);
+    if text.bytes().all(plain) {
+        out.push_str(text);
+        return;
+    }
     for c in text.chars() {
         match c {
             '<' => out.push_str("&lt;"),

@@ -104,14 +104,14 @@ fn the_largest_list_that_is_written_can_be_read() {
     let mut text = String::new();
     let long = "x".repeat(60);
     let paths: Vec<String> = (0..16).map(|number| format!("{}/{number}", "p".repeat(900))).collect();
-    for number in 0..600 {
+    for number in 0..250 {
         let paths = if number % 2 == 0 { format!("{paths:?}") } else { "[\"S\"]".to_owned() };
         text += &format!(
             "[[handler]]\nname = \"{number}{long}\"\ninternal = \"{long}.{long}.{long}.example\"\nrepositories = {paths}\n"
         );
     }
     let fleet = fleet(&[("fleet.toml", &text)]);
-    for number in 0..20 {
+    for number in 0..6 {
         let list = fleet.sitelist(&agent(&format!("a{number}")), u64::MAX);
         let text = render(&list);
         assert!(text.len() <= 256 << 10, "{}", text.len());
