@@ -85,7 +85,7 @@ mod tests {
             ("spiffe://corp.example/pc/PC-0815", Some("PC-0815"), None),
             ("urn:uuid:7f1c", Some("7f1c"), None),
             ("waypost:node:branch-7", None, Some("branch-7")),
-            ("waypost:node:7", Some("7"), None),
+            ("waypost:node:7", None, None),
             ("waypost:agent:", None, None),
             ("https://corp.example/", None, None),
             ("waypost:agent:a b", None, None),

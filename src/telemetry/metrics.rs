@@ -606,6 +606,6 @@ mod tests {
                 assert!(typed(name) || base.is_some_and(typed), "{line}");
             }
         }
-        assert_eq!(families, 36);
+        assert_eq!(families, 39);
     }
 }
