@@ -4,7 +4,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::metrics::Level;
 
-/// The levels of the documents in force; all of them 0 where a node has none.
+/// The levels of the documents in force. A node that is to have none is well.
 #[derive(Clone, Debug, Default)]
 pub struct BundleMetrics {
     /// Their version.
@@ -17,6 +17,7 @@ pub struct BundleMetrics {
 
 impl BundleMetrics {
     pub(super) fn register(&self, to: &mut Registry) {
+        self.well.set(1);
         to.register("bundle_version", "Version of the fleet's documents in force", self.version.gauge());
         to.register_with_unit(
             "bundle_age",
