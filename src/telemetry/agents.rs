@@ -6,8 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::counts::{Count, Labels, Level, Reasons};
 use super::histogram::Durations;
-use super::metrics::{Count, Labels, Level, Reasons};
 
 /// Who is there, and how they come and go.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use prometheus_client::registry::{Registry, Unit};
 
-use super::metrics::Level;
+use super::counts::Level;
 
 /// The levels of the documents in force. A node that is to have none is well.
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::metrics::{Count, Labels, Level};
+use super::counts::{Count, Labels, Level};
 
 /// All families of catalogues.
 #[derive(Clone, Debug, Default)]

@@ -19,98 +19,16 @@ use prometheus_client::registry::{Registry, Unit};
 use super::agents::AgentMetrics;
 use super::bundle::BundleMetrics;
 use super::catalogues::{CatalogueMetrics, Families};
+use super::counts::{Count, Labels, Level, Reasons};
 use super::exposition::Exposition;
 use super::histogram::Durations;
 use crate::base::clock::Timestamp;
-
-pub(super) type Labels = Vec<(&'static str, String)>;
 
 /// Statuses with a series of their own; any other is counted as `other`, so that an upstream cannot make series.
 const CODES: [u16; 24] = [
     200, 204, 206, 301, 302, 304, 307, 400, 401, 403, 404, 405, 410, 412, 414, 416, 417, 421, 429, 431, 500,
     502, 503, 504,
 ];
-
-/// A count that only grows.
-#[derive(Clone, Debug, Default)]
-pub struct Count(pub(super) Counter);
-
-impl Count {
-    pub(super) fn of(family: &Family<Labels, Counter>, labels: &Labels) -> Self {
-        Self(family.get_or_create_owned(labels))
-    }
-
-    /// One more.
-    pub fn inc(&self) {
-        self.0.inc();
-    }
-
-    /// `by` more.
-    pub fn add(&self, by: u64) {
-        self.0.inc_by(by);
-    }
-
-    /// Copies a count that is kept elsewhere; it must only grow there, too.
-    pub fn copy(&self, total: u64) {
-        self.0.inner().store(total, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    /// The count so far.
-    pub fn value(&self) -> u64 {
-        self.0.get()
-    }
-}
-
-/// A value that goes up and down.
-#[derive(Clone, Debug, Default)]
-pub struct Level(Gauge);
-
-impl Level {
-    pub(super) fn gauge(&self) -> Gauge {
-        self.0.clone()
-    }
-
-    pub(super) fn of(family: &Family<Labels, Gauge>, labels: &Labels) -> Self {
-        Self(family.get_or_create_owned(labels))
-    }
-
-    /// The value now.
-    pub fn set(&self, value: u64) {
-        self.0.set(i64::try_from(value).unwrap_or(i64::MAX));
-    }
-
-    /// One more.
-    pub fn inc(&self) {
-        self.0.inc();
-    }
-
-    /// One less.
-    pub fn dec(&self) {
-        self.0.dec();
-    }
-}
-
-/// Counts by a word from a closed set.
-#[derive(Clone, Debug)]
-pub struct Reasons {
-    label: &'static str,
-    family: Family<Labels, Counter>,
-}
-
-impl Reasons {
-    pub(super) fn new(label: &'static str) -> Self {
-        Self { label, family: Family::default() }
-    }
-
-    pub(super) fn family(&self) -> Family<Labels, Counter> {
-        self.family.clone()
-    }
-
-    /// The count of one word; keep it where it is used often.
-    pub fn of(&self, word: &'static str) -> Count {
-        Count(self.family.get_or_create_owned(&vec![(self.label, word.to_owned())]))
-    }
-}
 
 /// How the cache answered a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -406,10 +324,10 @@ impl Metrics {
             Unit::Seconds,
             self.http_durations.clone(),
         );
-        to.register("connections", "Client connections that are open", self.connections.0.clone());
-        let rejected = self.connections_rejected.family.clone();
+        to.register("connections", "Client connections that are open", self.connections.gauge());
+        let rejected = self.connections_rejected.family();
         to.register("connections_rejected", "Client connections closed or cut by a limit", rejected);
-        let refused = self.requests_refused.family.clone();
+        let refused = self.requests_refused.family();
         to.register("requests_refused", "Requests refused at the front door", refused);
         let expiry = self.certificate_expiry.clone();
         to.register_with_unit(
@@ -434,26 +352,26 @@ impl Metrics {
 
     fn register_cache(&mut self) {
         let to = &mut self.registry;
-        let ended = self.fills_ended.family.clone();
+        let ended = self.fills_ended.family();
         to.register("fills_ended", "Fills that ended, by how", ended);
-        let healed = self.blocks_healed.family.clone();
+        let healed = self.blocks_healed.family();
         to.register("blocks_healed", "Bad blocks that were fetched again", healed);
         to.register("cache_requests", "Requests to repositories by result", self.cache_requests.clone());
         let bytes = self.cache_bytes.clone();
         to.register_with_unit("cache_response", "Bytes of bodies sent to clients", Unit::Bytes, bytes);
-        let size = self.cache_size.0.clone();
+        let size = self.cache_size.gauge();
         to.register_with_unit("cache_size", "Bytes the cache holds on disk", Unit::Bytes, size);
-        to.register("cache_objects", "Entries in the cache", self.cache_objects.0.clone());
-        let memory = self.cache_memory.0.clone();
+        to.register("cache_objects", "Entries in the cache", self.cache_objects.gauge());
+        let memory = self.cache_memory.gauge();
         to.register_with_unit("cache_memory", "Bytes the cache holds in memory", Unit::Bytes, memory);
-        to.register("cache_evictions", "Entries that left the cache", self.cache_evictions.family.clone());
-        let failures = self.cache_integrity_failures.family.clone();
+        to.register("cache_evictions", "Entries that left the cache", self.cache_evictions.family());
+        let failures = self.cache_integrity_failures.family();
         to.register("cache_integrity_failures", "Stored bytes that were found wrong", failures);
         let scrubbed = self.cache_scrubbed.0.clone();
         to.register_with_unit("cache_scrubbed", "Bytes that the scrub has compared", Unit::Bytes, scrubbed);
-        to.register("fills_in_flight", "Fetches that fill the cache now", self.fills_in_flight.0.clone());
-        to.register("fill_followers", "Readers of running fills", self.fill_followers.0.clone());
-        to.register("fill_resumes", "Bodies continued after a break", self.fill_resumes.family.clone());
+        to.register("fills_in_flight", "Fetches that fill the cache now", self.fills_in_flight.gauge());
+        to.register("fill_followers", "Readers of running fills", self.fill_followers.gauge());
+        to.register("fill_resumes", "Bodies continued after a break", self.fill_resumes.family());
     }
 
     fn register_upstreams(&mut self) {
@@ -482,8 +400,8 @@ impl Metrics {
     pub fn repository(&self, name: &str) -> RepositoryMetrics {
         RepositoryMetrics(CacheResult::ALL.map(|result| {
             let labels = vec![("repository", name.to_owned()), ("result", result.as_str().to_owned())];
-            let requests = Count(self.cache_requests.get_or_create_owned(&labels));
-            (requests, Count(self.cache_bytes.get_or_create_owned(&labels)))
+            let requests = Count::of(&self.cache_requests, &labels);
+            (requests, Count::of(&self.cache_bytes, &labels))
         }))
     }
 
@@ -497,11 +415,11 @@ impl Metrics {
     /// The counts of an upstream (by its configured URL); make them once.
     pub fn upstream(&self, name: &str) -> UpstreamMetrics {
         let labels: Labels = vec![("upstream", name.to_owned())];
-        let up = Level(self.upstream_up.get_or_create_owned(&labels));
+        let up = Level::of(&self.upstream_up, &labels);
         up.set(1);
         UpstreamMetrics {
             name: name.to_owned(),
-            received: Count(self.upstream_bytes.get_or_create_owned(&labels)),
+            received: Count::of(&self.upstream_bytes, &labels),
             codes: Codes::new(&self.upstream_requests, labels),
             up,
             lies: self.upstream_lies.clone(),
@@ -511,7 +429,7 @@ impl Metrics {
     /// Says when the certificate of a listener expires.
     pub fn certificate_expires(&self, listener: &str, at: Timestamp) {
         let labels: Labels = vec![("listener", listener.to_owned())];
-        Level(self.certificate_expiry.get_or_create_owned(&labels)).set(at.0 / 1_000);
+        Level::of(&self.certificate_expiry, &labels).set(at.0 / 1_000);
     }
 
     /// Has `refresh` copy levels in before every reading. It must not wait.

@@ -9,6 +9,7 @@ mod agents;
 mod bundle;
 mod calendar;
 mod catalogues;
+mod counts;
 mod exposition;
 mod histogram;
 mod metrics;
@@ -22,10 +23,9 @@ pub use access_log::AccessLog;
 pub use agents::AgentMetrics;
 pub use bundle::BundleMetrics;
 pub use catalogues::CatalogueMetrics;
+pub use counts::{Count, Level, Reasons};
 pub use exposition::Exposition;
-pub use metrics::{
-    CacheResult, Count, Level, Metrics, Reasons, RepositoryMetrics, RouteMetrics, UpstreamMetrics,
-};
+pub use metrics::{CacheResult, Metrics, RepositoryMetrics, RouteMetrics, UpstreamMetrics};
 #[cfg(feature = "otlp")]
 pub use otlp::{Otlp, OtlpError, OtlpOptions};
 pub use trace::{FillRecord, Flushed, Span, TRACEPARENT, Tracer};
