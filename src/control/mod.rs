@@ -1,6 +1,6 @@
 //! The control plane: where the fleet's documents come from, who may ask for them, and what nodes are told to do.
 //!
-//! The authority reads them from a directory ([`authority`]), every other node follows one ([`mirror`]); both put them in
+//! The authority reads them from a directory (`authority`), every other node follows one (`mirror`); both put them in
 //! force on one board, from which agents and nodes below are answered whatever becomes of the way up.
 
 mod agents;
