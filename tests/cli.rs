@@ -81,6 +81,31 @@ fn warnings_fail_only_when_denied() {
 }
 
 #[test]
+fn the_documents_of_an_authority_are_checked_with_its_configuration() {
+    let control = "[control]\ndirectory = \"fleet\"\nstate_dir = \"state\"\n";
+    let dir = place(&format!("{GOOD}\n{control}"));
+    let fleet = dir.path().join("fleet");
+    fs::create_dir(&fleet).expect("a directory");
+    let document = |text: &str| fs::write(fleet.join("fleet.toml"), text).expect("a document");
+    let check = |more: &[&str]| {
+        let words = [&["config", "check", "waypost.toml"], more].concat();
+        said(&waypost(&words, dir.path()))
+    };
+    document("[[handler]]\nname = \"a\"\ninternal = \"a.example:443\"\n");
+    let valid = (Some(0), "waypost.toml: configuration is valid\n".to_owned(), String::new());
+    assert_eq!(check(&["--deny-warnings"]), valid);
+    document("[[group]]\nname = \"g\"\nmembers = [\"nobody\"]\n");
+    let (code, out, talk) = check(&[]);
+    assert_eq!((code, out), (valid.0, valid.1), "the node starts with what it had");
+    assert!(talk.contains("fleet.toml:3:12") && talk.contains("cannot come into force"), "{talk}");
+    assert_eq!(check(&["--deny-warnings"]).0, Some(3));
+    let (_, out, _) = check(&["--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((json["valid"].as_bool(), json["documents"]["valid"].as_bool()), (Some(true), Some(false)));
+    assert_eq!(json["documents"]["diagnostics"][0]["line"], 3);
+}
+
+#[test]
 fn init_prints_the_sample_of_the_role() {
     for role in ["branch", "region", "hq"] {
         let (code, out, talk) = said(&waypost(&["config", "init", "--role", role], Path::new(".")));

@@ -359,6 +359,24 @@ fn rules_win_over_the_tree_by_priority_and_several_slots_take_from_all() {
 }
 
 #[test]
+fn a_group_that_is_wrong_does_not_make_its_rules_look_disabled() {
+    let check = |members: &str| {
+        let text = format!(
+            "[[handler]]\nname = \"a\"\ninternal = \"a:443\"\nstate = \"disabled\"\n\
+             [[group]]\nname = \"g\"\nmembers = [{members}]\n\
+             [[assignment]]\nname = \"r\"\nhandlers = [\"g\"]\n"
+        );
+        let mut documents = Documents::default();
+        documents.insert("fleet.toml", text.into()).expect("it is a document");
+        let found = compile(&documents).problems;
+        found.into_iter().map(|problem| problem.message).collect::<Vec<_>>()
+    };
+    assert_eq!(check("\"g\""), ["groups are within each other: g → g"]);
+    let disabled = ["every handler of this group is disabled", "every handler of this rule is disabled"];
+    assert_eq!(check("\"a\""), disabled);
+}
+
+#[test]
 fn a_drained_handler_is_written_and_read_again_and_the_gone_are_left_out() {
     let first = three("");
     let now = b"[[handler]]\nname = \"gone\"\nstate = \"disabled\"\n[[handler]]\nname = \"b\"\nstate = \"disabled\"\n";

@@ -93,22 +93,26 @@ impl NodeOperator {
         Ok(reached(counted, fills as u64, changed))
     }
 
-    /// The documents are looked at first: where they are wrong, nothing else is changed either.
+    /// Documents and configuration are both tried before one of them is changed.
     async fn reload_now(&self, dry_run: bool) -> Result<Reloaded, ApiError> {
-        let is_new = self.look_at_documents(true).await?;
-        let reloader = Arc::clone(&self.reloader);
-        let reloaded = tokio::task::spawn_blocking(move || reloader.reload(dry_run)).await;
-        let broken = |_| ApiError::new(Code::Failed, "the reload broke off", "report this defect");
-        let mut reloaded = reloaded.map_err(broken)??;
+        if !dry_run && self.configure(true).await.is_err() {
+            // In earnest, so that log and metrics have it.
+            self.configure(false).await?;
+        }
+        let is_new = self.look_at_documents(dry_run).await?;
+        let mut reloaded = self.configure(dry_run).await?;
         if is_new {
-            if !dry_run {
-                self.look_at_documents(false).await?;
-            }
             let what = "[control] directory".to_owned();
             reloaded.changes.push(Change { what, how: "new documents".to_owned(), restart: false });
             reloaded.changed = true;
         }
         Ok(reloaded)
+    }
+
+    async fn configure(&self, dry_run: bool) -> Result<Reloaded, ApiError> {
+        let reloader = Arc::clone(&self.reloader);
+        let reloaded = tokio::task::spawn_blocking(move || reloader.reload(dry_run)).await;
+        reloaded.map_err(|_| ApiError::new(Code::Failed, "the reload broke off", "report this defect"))?
     }
 
     async fn list(&self, ask: EntriesAsk) -> Result<Entries, ApiError> {

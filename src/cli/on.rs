@@ -49,6 +49,9 @@ pub(super) async fn run(
         for outcome in told.nodes.iter().filter(|it| it.state == "waiting") {
             talk::data(&line(outcome))?;
         }
+        if told.nodes.iter().any(|it| it.state == "waiting") {
+            talk::say(&format!("GET {path} of this node's admin API says later what became of it"));
+        }
     }
     Ok(exit(&told))
 }

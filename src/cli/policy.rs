@@ -128,7 +128,7 @@ fn many(number: usize, noun: &str) -> String {
 }
 
 /// Shows all problems, and how many there are behind them.
-fn show(compiled: &Compiled) {
+pub(super) fn show(compiled: &Compiled) {
     if compiled.problems.is_empty() {
         return;
     }
@@ -183,7 +183,8 @@ fn import_rules(args: &PolicyImportArgs, global: &GlobalArgs) -> anyhow::Result<
     Ok(if imported.left == 0 { Exit::Done } else { Exit::Partly })
 }
 
-fn compile(dir: &Path) -> anyhow::Result<Compiled> {
+/// The documents of a directory, compiled.
+pub(super) fn compile(dir: &Path) -> anyhow::Result<Compiled> {
     Ok(fleet::compile(&load(dir)?))
 }
 

@@ -108,7 +108,10 @@ impl Authority {
     }
 
     fn try_look(&self) -> Result<Look, NotInForce> {
-        let documents = self.read()?;
+        self.publish(self.read()?)
+    }
+
+    fn publish(&self, documents: Documents) -> Result<Look, NotInForce> {
         let Some(bundle) = self.next(documents) else { return Ok(Look::Same) };
         let version = bundle.index().version;
         self.board.publish(bundle)?;
@@ -125,31 +128,35 @@ impl Authority {
         Ok(self.next(documents).map_or(Look::Same, |bundle| Look::New(bundle.index().version)))
     }
 
-    /// Changes the state of handlers and puts that in force.
+    /// Changes the state of handlers and puts that in force, over the documents that are in force: what is written in the
+    /// directory meanwhile, right or wrong, is taken by the next look and never in the way of a drain.
     ///
     /// # Errors
-    /// As [`Authority::look`]; the states are what they were then.
+    /// What keeps it from being in force; the states are what they were then.
     pub(super) fn set_states(&self, handlers: &[String], state: State) -> Result<Look, NotInForce> {
         let disk = |error: io::Error| NotInForce::Disk(error.to_string());
+        let nothing = || NotInForce::Invalid("no documents are in force".to_owned());
+        let snapshot = self.board.snapshot().ok_or_else(nothing)?;
         let before = self.board.disk().text(STATES);
-        let snapshot = self.board.snapshot();
-        let published = || snapshot.as_ref()?.bundle.documents().get(STATES).map(|text| text.to_vec());
+        let published = || snapshot.bundle.documents().get(STATES).map(|text| text.to_vec());
         let mut text = before.clone().or_else(published).unwrap_or_default();
         for handler in handlers {
-            let changed = snapshot.as_ref().and_then(|it| it.fleet.with_state(&text, handler, state));
             let unknown = || NotInForce::Invalid(format!("there is no handler `{handler}`"));
-            text = changed.ok_or_else(unknown)?.into_bytes();
+            text = snapshot.fleet.with_state(&text, handler, state).ok_or_else(unknown)?.into_bytes();
         }
+        let mut documents = snapshot.bundle.documents().clone();
+        let changed = documents.insert(STATES, text.clone().into());
+        changed.map_err(|error| NotInForce::Invalid(error.to_string()))?;
         self.board.disk().keep_text(STATES, &text).map_err(disk)?;
-        let looked = self.look();
-        if looked.is_err() {
+        let published = self.publish(documents);
+        if published.is_err() {
             match &before {
                 Some(before) => self.board.disk().keep_text(STATES, before),
                 None => self.board.disk().forget(STATES),
             }
             .map_err(disk)?;
         }
-        looked
+        published
     }
 
     fn next(&self, documents: Documents) -> Option<Bundle> {

@@ -220,8 +220,11 @@ fn targets(section: &Section<'_>, handlers: &Handlers) -> Option<Targets> {
             members.extend(member);
         }
     }
-    let none_active =
-        |member: &&Member| handlers.behind(**member).iter().all(|handler| handler.state == State::Disabled);
+    // A group behind which nothing is has an error of its own.
+    let none_active = |member: &&Member| {
+        let behind = handlers.behind(**member);
+        !behind.is_empty() && behind.iter().all(|handler| handler.state == State::Disabled)
+    };
     if !members.is_empty() && members.iter().filter(none_active).count() == members.len() {
         let span = section.key_span("handlers").unwrap_or_default();
         let found = Diagnostic::warning(Code::NoEffect, span, "every handler of this rule is disabled");

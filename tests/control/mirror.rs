@@ -38,6 +38,23 @@ async fn what_the_authority_says_is_at_agents_two_nodes_below_after_a_reload() {
 }
 
 #[tokio::test]
+async fn a_reload_tells_status_and_metrics_what_it_thinks_of_the_documents() {
+    let at_hq = home_with_documents();
+    let hq = at_hq.start(&authority_plan(&at_hq)).await;
+    let first = version(&hq).await;
+    assert_eq!((hq.metric("waypost_bundle_well").await, trouble(&hq).await), (1, None));
+
+    change(&at_hq, "fleet.toml", "[[handler]]", "[[handler");
+    assert_eq!(reload(&hq).await["error"]["code"], "config-invalid");
+    assert_eq!(trouble(&hq).await.as_deref(), Some("invalid"));
+    assert_eq!((hq.metric("waypost_bundle_well").await, version(&hq).await), (0, first));
+
+    change(&at_hq, "fleet.toml", "[[handler", "[[handler]]");
+    assert_eq!(reload(&hq).await["changed"], false, "they are what they were");
+    assert_eq!((hq.metric("waypost_bundle_well").await, trouble(&hq).await), (1, None));
+}
+
+#[tokio::test]
 async fn a_bad_set_changes_nothing_and_is_told_with_its_line() {
     let home = home_with_documents();
     let hq = home.start(&authority_plan(&home)).await;

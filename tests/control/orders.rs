@@ -110,6 +110,10 @@ async fn a_handler_that_drains_is_last_in_every_list_of_every_node() {
     let at_hq = hq.stop().await;
     let hq = at_hq.start(&authority_plan(&at_hq)).await;
     assert_eq!(order(&hq).await, draining, "it stays so over a restart");
+    // Somebody is at work on the documents, who does not keep anybody from resuming, and is not overtaken.
+    change(&at_hq, "fleet.toml", "[[handler]]", "[[handler");
     assert_eq!(set(&hq, "active").await["changed"], true);
     assert_eq!(order(&hq).await, ["branch", "region", "hq"]);
+    change(&at_hq, "fleet.toml", "[[handler", "[[handler]]");
+    assert_eq!(reload(&hq).await["changed"], false, "the states are the same");
 }
