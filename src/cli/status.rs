@@ -155,6 +155,12 @@ fn traffic(status: &Value) -> String {
     if table.is_empty() { String::new() } else { format!("\n{}", table.render()) }
 }
 
+/// Where the first of a report's findings is, as ` (FILE:LINE:COLUMN)`; nothing where it does not say.
+fn place(report: &str) -> String {
+    let at = report.lines().find_map(|line| line.trim_start().strip_prefix("--> "));
+    at.map(|at| format!(" ({})", at.trim())).unwrap_or_default()
+}
+
 /// Where the fleet's documents come from, and how they are.
 fn documents(status: &Value) -> String {
     if status.get("control").is_none() {
@@ -169,9 +175,9 @@ fn documents(status: &Value) -> String {
         }
     };
     if let Some(why) = status.pointer("/control/trouble/detail").and_then(Value::as_str) {
-        let first = why.lines().next().unwrap_or_default();
+        let (first, place) = (why.lines().next().unwrap_or_default(), place(why));
         let reason = word(status, "/control/trouble/reason").to_uppercase();
-        text += &format!("          {reason}: {}\n", print::printable(first));
+        text += &format!("          {reason}: {}{}\n", print::printable(first), print::printable(&place));
     }
     text
 }
@@ -288,4 +294,28 @@ fn tail_line(line: &str) -> String {
         word(&row, "/target"),
         if complete { "" } else { "  (broken off)" },
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_keeps_documents_back_is_told_with_its_place() {
+        let detail = "error[unknown]: there is no handler `brunch`\n --> fleet.toml:7:13\n  |\n7 | handlers = [\"brunch\"]\n";
+        let control = |detail: &str| {
+            let trouble = json!({ "reason": "invalid", "detail": detail });
+            documents(
+                &json!({ "control": { "role": "authority", "source": "docs", "version": 3, "trouble": trouble } }),
+            )
+        };
+        let told = control(detail);
+        assert!(
+            told.ends_with("INVALID: error[unknown]: there is no handler `brunch` (fleet.toml:7:13)\n"),
+            "{told}"
+        );
+        assert!(control("it cannot be read").ends_with("INVALID: it cannot be read\n"));
+    }
 }
