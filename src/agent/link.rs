@@ -21,7 +21,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 
 use crate::base::limits::{AGENT_BUFFER_BYTES, UPSTREAM_HEAD_BYTES};
-use crate::protocol::agent_api::AGENT_HEADER;
+use crate::protocol::caller::AGENT_HEADER;
 
 /// Who is asked and who asks.
 #[derive(Clone, Debug, Default)]

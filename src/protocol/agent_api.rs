@@ -13,9 +13,6 @@ use serde::{Deserialize, Serialize};
 /// Bytes in a check-in's body; more is 413.
 pub const CHECK_IN_BYTES: usize = 64 << 10;
 
-/// The header with the agent's id, where no client certificate says it.
-pub const AGENT_HEADER: &str = "waypost-agent";
-
 /// How an agent stays in contact between its check-ins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
