@@ -198,11 +198,12 @@ fn quoted(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn record(target: &'static str) -> AccessRecord<'static> {
+    /// A request with something in every field.
+    pub(in crate::telemetry) fn record(target: &'static str) -> AccessRecord<'static> {
         AccessRecord {
             time: Timestamp(971_186_136_001),
             client: "192.0.2.7:4711".parse().unwrap(),

@@ -243,30 +243,8 @@ fn append_to(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::access_line::tests::record;
     use super::*;
-    use crate::base::clock::Timestamp;
-
-    fn record(target: &'static str) -> AccessRecord<'static> {
-        AccessRecord {
-            time: Timestamp(971_186_136_001),
-            client: "192.0.2.7:4711".parse().unwrap(),
-            listener: "agents",
-            request_id: "01-ab",
-            method: "GET",
-            target,
-            version: "HTTP/1.1",
-            status: 206,
-            bytes: 4_096,
-            complete: true,
-            first_byte: Duration::from_micros(1_500),
-            duration: Duration::from_millis(20),
-            repository: Some("software"),
-            result: "hit",
-            verdict: "hit",
-            range: Some("bytes=0-4095"),
-            agent: Some("agent/1 \"x\"\u{1b}[31m"),
-        }
-    }
 
     fn lines(path: &Path) -> Vec<String> {
         std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
