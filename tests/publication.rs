@@ -1,7 +1,7 @@
 //! A publisher who publishes badly, and agents of mixed speed that read whole editions meanwhile: through two tiers of
 //! the real program none of them may get a mixture of two editions. The same through nginx shows that the test can fail.
 //!
-//! Twelve seconds of new readers each; two minutes with `WAYPOST_LONG=1`. Where there is no `nginx` the control says
+//! Twelve seconds of new readers each; three quarters of a minute with `WAYPOST_LONG=1`. Where there is no `nginx` the control says
 //! so and passes, except under CI (`CI` is set), where it fails.
 #![expect(clippy::expect_used, reason = "a helper that fails is a test that fails")]
 #![expect(clippy::print_stderr, reason = "the figures are what the test is for")]
@@ -251,7 +251,7 @@ async fn agents_behind_two_tiers_never_get_a_mixture_of_two_editions() {
     let (origin, history) = first().await;
     let region = tier(dir.path(), "region", &origin.url()).await;
     let branch = tier(dir.path(), "branch", &format!("http://{}/", region.address)).await;
-    let time = Duration::from_secs(if is_long() { 120 } else { 12 });
+    let time = Duration::from_secs(if is_long() { 45 } else { 12 });
     let tally = read_all(branch.address, (&origin, &history), time, &mut dice).await;
     let published = history.lock().len();
     say("waypost, two tiers", &tally, published);
@@ -327,7 +327,7 @@ async fn agents_behind_an_ordinary_cache_do_get_mixtures() {
     let mut dice = Dice::seeded(20_261_121);
     let (origin, history) = first().await;
     let Some(nginx) = Nginx::start(&origin.url()).await else { return };
-    let time = Duration::from_secs(if is_long() { 30 } else { 6 });
+    let time = Duration::from_secs(if is_long() { 15 } else { 6 });
     let tally = read_all(nginx.address, (&origin, &history), time, &mut dice).await;
     say("nginx", &tally, history.lock().len());
     assert!(!tally.inconsistent.is_empty(), "the loop cannot show a mixture");

@@ -1,32 +1,26 @@
-//! The real binary as a child process, and what it costs.
+//! The real binary as a server.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use anyhow::{Context as _, bail};
-use tokio_rustls::TlsConnector;
-use waypost::testkit::pki::Authority;
+use anyhow::Context as _;
 
-/// `USER_HZ`, in which Linux tells process times on every architecture that we build for.
-const TICKS: f64 = 100.0;
+use super::server::Server;
 
-/// A handler in front of an origin. Dropping it kills the process.
-pub struct Node {
-    child: Child,
-    address: SocketAddr,
-    authority: Authority,
-    dir: tempfile::TempDir,
-}
+/// A handler in front of an origin.
+pub struct Node(Server);
 
 /// What a node is started with.
 pub struct Setup {
     /// Where its repository comes from: a URL with a slash at the end.
     pub upstream: String,
-    /// Memory for hot objects, a size with its unit.
-    pub memory: &'static str,
+    /// Memory for hot objects, MiB.
+    pub memory: u64,
+    /// Room on disk, MiB.
+    pub disk: u64,
     /// Further keys of its repository.
     pub repository: &'static str,
     /// Whether it writes an access log.
@@ -39,129 +33,18 @@ pub struct Setup {
 
 impl Setup {
     /// In front of `origin`, whose files never change.
-    pub fn new(origin: SocketAddr, memory: &'static str) -> Self {
+    pub fn new(origin: SocketAddr, memory: u64) -> Self {
         let upstream = format!("http://{origin}/o/");
         let repository = "[[repository.rule]]\nmatch = \"**\"\nimmutable = true\n";
-        Self { upstream, memory, repository, access: false, counted: false, cache: None }
-    }
-}
-
-impl Node {
-    /// Starts the binary with an empty cache and `memory` for hot objects, and waits until it listens.
-    pub fn start(origin: SocketAddr, memory: &'static str) -> anyhow::Result<Self> {
-        Self::launch(Setup::new(origin, memory))
+        Self { upstream, memory, disk: 64 << 10, repository, access: false, counted: false, cache: None }
     }
 
-    /// Starts the binary, and waits until it listens.
-    pub fn launch(setup: Setup) -> anyhow::Result<Self> {
-        let config = setup.config();
-        let dir = match setup.cache {
-            Some(dir) => dir,
-            None => tempfile::Builder::new().prefix("waypost-e2e").tempdir()?,
-        };
-        let authority = Authority::new("waypost bench CA");
-        let issued = authority.server(&["localhost"]);
-        fs::write(dir.path().join("server.pem"), issued.cert)?;
-        fs::write(dir.path().join("server.key"), issued.key)?;
-        // The child cannot tell us a port that the kernel chose for it; this one was free a moment ago.
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let config = config.replace("ADDRESS", &address.to_string());
-        let file = dir.path().join("waypost.toml");
-        fs::write(&file, config)?;
-        let log = fs::File::create(dir.path().join("log"))?;
-        let binary = std::env::var_os("WAYPOST_BIN")
-            .map_or_else(|| env!("CARGO_BIN_EXE_waypost").into(), PathBuf::from);
-        let mut command = if setup.counted {
-            let mut valgrind = Command::new("valgrind");
-            let out = format!("--callgrind-out-file={}", dir.path().join("callgrind").display());
-            valgrind.args(["--tool=callgrind", &out]).arg(&binary);
-            valgrind
-        } else {
-            Command::new(&binary)
-        };
-        let child = command
-            .args(["serve", "-c"])
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
-        let mut node = Self { child, address, authority, dir };
-        node.wait()?;
-        Ok(node)
-    }
-
-    /// The socket of its admin API.
-    pub fn admin(&self) -> PathBuf {
-        self.dir.path().join("admin.sock")
-    }
-
-    /// Ends a node whose instructions were counted, and tells how many there were.
-    pub fn instructions(mut self) -> anyhow::Result<u64> {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id())?).context("a process")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        self.child.wait()?;
-        let text = fs::read_to_string(self.dir.path().join("callgrind"))?;
-        let totals = text.lines().find_map(|line| line.strip_prefix("totals: ")).context("no totals")?;
-        Ok(totals.trim().parse()?)
-    }
-
-    /// Where it listens with TLS.
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// TLS towards it, speaking `protocol`.
-    pub fn tls(&self, protocol: &str) -> TlsConnector {
-        self.authority.connector(&[protocol])
-    }
-
-    /// CPU time used so far, user and system.
-    pub fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name may hold spaces; the fields after its parenthesis do not. utime and stime are 14 and 15.
-        let (_, fields) = stat.rsplit_once(')').context("stat")?;
-        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
-        let ticks: u64 = ticks.sum::<Result<_, _>>()?;
-        Ok(Duration::from_secs_f64(ticks as f64 / TICKS))
-    }
-
-    /// The most memory it ever had resident, in bytes.
-    pub fn peak_memory(&self) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
-    }
-
-    fn wait(&mut self) -> anyhow::Result<()> {
-        let began = Instant::now();
-        while TcpStream::connect(self.address).is_err() {
-            if let Some(status) = self.child.try_wait()? {
-                let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-                bail!("the node ended with {status}:\n{log}");
-            }
-            anyhow::ensure!(began.elapsed() < Duration::from_secs(60), "the node does not listen");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Setup {
-    fn config(&self) -> String {
-        let Self { upstream, memory, repository, access, .. } = self;
+    fn config(&self, address: SocketAddr) -> String {
+        let Self { upstream, memory, disk, repository, access, .. } = self;
         let log = if *access { "[log]\naccess = \"access.log\"\n" } else { "" };
         format!(
             r#"[server]
-listen = "ADDRESS"
+listen = "{address}"
 tls = {{ cert = "server.pem", key = {{ file = "server.key" }} }}
 
 [admin]
@@ -169,11 +52,12 @@ socket = "admin.sock"
 
 [cache]
 dir = "cache"
-size = "64GiB"
-memory = "{memory}"
+size = "{disk}MiB"
+memory = "{memory}MiB"
 
 [limits]
-connections_per_address = 5000
+connections = 20000
+connections_per_address = 20000
 
 [[repository]]
 name = "o"
@@ -182,5 +66,60 @@ upstreams = ["{upstream}"]
 {repository}
 {log}"#
         )
+    }
+}
+
+impl Node {
+    /// Starts the binary, and waits until it listens.
+    pub fn launch(mut setup: Setup) -> anyhow::Result<Self> {
+        let mut server = Server::prepare(setup.cache.take())?;
+        let file = server.dir().join("waypost.toml");
+        fs::write(&file, setup.config(server.address()))?;
+        let binary = std::env::var_os("WAYPOST_BIN")
+            .map_or_else(|| env!("CARGO_BIN_EXE_waypost").into(), PathBuf::from);
+        let mut command = if setup.counted {
+            let mut valgrind = Command::new("valgrind");
+            let out = format!("--callgrind-out-file={}", server.dir().join("callgrind").display());
+            valgrind.args(["--tool=callgrind", &out]).arg(&binary);
+            valgrind
+        } else {
+            Command::new(&binary)
+        };
+        let log = server.log();
+        server.tree.start(command.args(["serve", "-c"]).arg(&file), &log)?;
+        server.wait()?;
+        Ok(Self(server))
+    }
+
+    /// Only the server of it.
+    pub fn into_server(self) -> Server {
+        self.0
+    }
+
+    /// The socket of its admin API.
+    pub fn admin(&self) -> PathBuf {
+        self.dir().join("admin.sock")
+    }
+
+    /// Ends a node whose instructions were counted, and tells how many there were.
+    pub fn instructions(mut self) -> anyhow::Result<u64> {
+        self.tree.finish()?;
+        let text = fs::read_to_string(self.dir().join("callgrind"))?;
+        let totals = text.lines().find_map(|line| line.strip_prefix("totals: ")).context("no totals")?;
+        Ok(totals.trim().parse()?)
+    }
+}
+
+impl Deref for Node {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.0
+    }
+}
+
+impl DerefMut for Node {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.0
     }
 }

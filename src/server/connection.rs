@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
-use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -105,51 +106,65 @@ async fn shake_hands<S>(house: &House<S>, tls: &Tls, socket: Watched) -> Option<
     }
 }
 
-async fn serve_http1<S: Service, T>(house: &Arc<House<S>>, stream: Box<T>, peer: Peer, pace: Arc<Pace>)
-where
-    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+/// What HTTP/1 runs on.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    fn socket(&self) -> &Watched;
+}
+
+impl Wire for Watched {
+    fn socket(&self) -> &Watched {
+        self
+    }
+}
+
+impl Wire for TlsStream<Watched> {
+    fn socket(&self) -> &Watched {
+        self.get_ref().0
+    }
+}
+
+async fn serve_http1<S: Service, T: Wire>(
+    house: &Arc<House<S>>,
+    stream: Box<T>,
+    peer: Peer,
+    pace: Arc<Pace>,
+) {
     pace.enter(Stage::Head);
     let peer = Arc::new(peer);
     let upgrade = Mutex::new(None);
-    let answers = service_fn(|request| {
-        let answer = answer(Arc::clone(house), Arc::clone(&peer), Arc::clone(&pace), request);
-        async { answer.await.map(|response| take_upgrade(response, &upgrade)) }
-    });
-    let stream = Heads::new(stream, Arc::clone(&pace));
-    let mut connection = Box::new(house.builders.http1.serve_connection(TokioIo::new(stream), answers));
-    let mut finishing = false;
-    let end = poll_fn(|cx| {
-        match pace.order(cx) {
-            Order::Late | Order::Cut => return Poll::Ready(None),
-            Order::Finish if !finishing => {
-                finishing = true;
-                Pin::new(&mut *connection).graceful_shutdown();
+    let mut stream = Heads::new(stream, Arc::clone(&pace));
+    let broken = loop {
+        let answers = service_fn(|request| {
+            let answer = answer(Arc::clone(house), Arc::clone(&peer), Arc::clone(&pace), request);
+            async { answer.await.map(|response| take_upgrade(response, &upgrade)) }
+        });
+        let (end, parts) = converse(&house.builders.http1, stream, answers, &pace).await;
+        stream = parts.io.into_inner();
+        pace.end_rest();
+        match end {
+            End::Order if pace.standing() == Order::Cut => return,
+            End::Rest => {
+                house.admission.totals.note_rest();
+                // A head that has begun behind the last one: hyper alone can tell what it is.
+                let begun = !parts.read_buf.is_empty();
+                stream.read_again(parts.read_buf);
+                if begun || rested(&pace, stream.wire().socket()).await {
+                    continue;
+                }
+                break false;
             }
-            _ => {}
-        }
-        Pin::new(&mut *connection).poll(cx).map(Some)
-    })
-    .await;
-    let broken = match end {
-        None if pace.standing() == Order::Cut => return,
-        // hyper has answered 400 or 431 to what it cannot parse.
-        None | Some(Ok(())) => false,
-        Some(Err(error)) => {
-            tracing::debug!(%error, "bad request, or the connection broke");
-            !error.is_parse()
+            // hyper has answered 400 or 431 to what it cannot parse.
+            End::Order | End::Done => {
+                let begin = upgrade.lock().take();
+                if let Some(begin) = begin {
+                    return go_on(begin, Upgraded::new(stream, parts.read_buf, Arc::clone(&pace)), &pace)
+                        .await;
+                }
+                break false;
+            }
+            End::Broken { by_us } => break !by_us,
         }
     };
-    let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner();
-    let begin = upgrade.lock().take();
-    if let Some(begin) = begin.filter(|_| !broken) {
-        let upgraded = Upgraded::new(stream, parts.read_buf, Arc::clone(&pace));
-        if let Some(work) = begin.begin(upgraded) {
-            unless_cut(&pace, work).await;
-        }
-        return;
-    }
     let last_word = if stream.is_endless() {
         Some("414 URI Too Long")
     } else if pace.standing() == Order::Late && stream.is_begun() {
@@ -174,6 +189,76 @@ where
         linger(stream).await;
     };
     unless_cut(&pace, Box::pin(end)).await;
+}
+
+/// How hyper's part of an HTTP/1 connection came to its end.
+enum End {
+    /// The connection is to end at once.
+    Order,
+    /// Everything is said.
+    Done,
+    /// Nothing is said at the moment.
+    Rest,
+    /// The connection broke, or was broken off because of what it said.
+    Broken { by_us: bool },
+}
+
+/// Has hyper serve the connection until it ends or has been idle for a moment. hyper keeps 16 KiB of buffers for a
+/// connection, used or not; between requests that are seconds apart, they are of no use to anybody.
+async fn converse<T, A, B>(
+    builder: &http1::Builder,
+    stream: Heads<Box<T>>,
+    answers: A,
+    pace: &Pace,
+) -> (End, http1::Parts<TokioIo<Heads<Box<T>>>, A>)
+where
+    T: Wire,
+    A: HttpService<Incoming, ResBody = B, Error = Infallible>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut connection = Box::new(builder.serve_connection(TokioIo::new(stream), answers));
+    let (mut finishing, mut resting) = (false, false);
+    let end = poll_fn(|cx| {
+        match pace.order(cx) {
+            Order::Late | Order::Cut => return Poll::Ready(None),
+            Order::Finish if !finishing => {
+                finishing = true;
+                Pin::new(&mut *connection).graceful_shutdown();
+            }
+            _ if !finishing && !resting && pace.may_rest() => {
+                // Of an idle connection, hyper lets go at once; closing it is not meant.
+                resting = true;
+                pace.begin_rest();
+                Pin::new(&mut *connection).graceful_shutdown();
+            }
+            _ => {}
+        }
+        Pin::new(&mut *connection).poll(cx).map(Some)
+    })
+    .await;
+    let end = match end {
+        None => End::Order,
+        Some(Ok(())) if resting => End::Rest,
+        Some(Ok(())) => End::Done,
+        Some(Err(error)) => {
+            tracing::debug!(%error, "bad request, or the connection broke");
+            End::Broken { by_us: error.is_parse() }
+        }
+    };
+    (end, connection.into_parts())
+}
+
+/// Waits for the next request; false when the connection is to end instead.
+async fn rested(pace: &Pace, socket: &Watched) -> bool {
+    unless_ordered(pace, poll_fn(|cx| socket.poll_readable(cx))).await.is_some()
+}
+
+/// The connection after a 101.
+async fn go_on(begin: OnUpgrade, upgraded: Upgraded, pace: &Pace) {
+    if let Some(work) = begin.begin(upgraded) {
+        unless_cut(pace, work).await;
+    }
 }
 
 /// Keeps what is to become of the connection after a 101.

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::pace::{Pace, Stage};
@@ -29,11 +30,23 @@ pub(super) struct Heads<T> {
     line: usize,
     /// The first line has come to its end.
     passed: bool,
+    /// What was read before and is to be read again, noted already.
+    again: Bytes,
 }
 
 impl<T> Heads<T> {
     pub(super) const fn new(io: T, pace: Arc<Pace>) -> Self {
-        Self { io, pace, number: 0, line: 0, passed: false }
+        Self { io, pace, number: 0, line: 0, passed: false, again: Bytes::new() }
+    }
+
+    /// The stream under it.
+    pub(super) const fn wire(&self) -> &T {
+        &self.io
+    }
+
+    /// Has these bytes, which were read and not used, read once more before any other.
+    pub(super) fn read_again(&mut self, bytes: Bytes) {
+        self.again = bytes;
     }
 
     /// Whether the first line is too long to be one.
@@ -65,6 +78,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Heads<T> {
         cx: &mut Context<'_>,
         to: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.again.is_empty() {
+            let count = self.again.len().min(to.remaining());
+            to.put_slice(&self.again.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         let before = to.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, to))?;
         if self.pace.stage() == Stage::Head {
@@ -99,6 +117,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Heads<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.pace.is_resting() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -55,6 +55,13 @@ pub(super) enum Order {
     Cut,
 }
 
+/// Has not been idle for long.
+const AWAKE: u8 = 0;
+/// Was told to rest.
+const TOLD: u8 = 1;
+/// Has put down what it could since its last request.
+const RESTED: u8 = 2;
+
 /// The shared notes of one connection.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -67,6 +74,8 @@ pub(super) struct Pace {
     blocked: AtomicBool,
     written: AtomicU64,
     close_delimits: AtomicBool,
+    rest: AtomicU8,
+    resting: AtomicBool,
     lanes: Mutex<Vec<Weak<Lane>>>,
     order: AtomicU8,
     waker: OnceLock<Waker>,
@@ -85,6 +94,8 @@ impl Pace {
             blocked: AtomicBool::new(false),
             written: AtomicU64::new(0),
             close_delimits: AtomicBool::new(false),
+            rest: AtomicU8::new(AWAKE),
+            resting: AtomicBool::new(false),
             lanes: Mutex::new(Vec::new()),
             order: AtomicU8::new(Order::Go as u8),
             waker: OnceLock::new(),
@@ -107,6 +118,37 @@ impl Pace {
 
     pub(super) fn close_delimits(&self) -> bool {
         self.close_delimits.load(Ordering::Relaxed)
+    }
+
+    /// Tells an HTTP/1 connection that it has been idle long enough to put down what only a request needs; once between
+    /// two requests.
+    pub(super) fn let_rest(&self) {
+        let told = self.rest.compare_exchange(AWAKE, TOLD, Ordering::SeqCst, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if told.is_ok()
+            && let Some(waker) = self.waker.get()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether the connection was told to rest and still may: nothing has come since, and nothing waits to go out.
+    pub(super) fn may_rest(&self) -> bool {
+        self.rest.load(Ordering::Relaxed) == TOLD && self.stage() == Stage::Idle && !self.blocked()
+    }
+
+    /// Until [`Pace::end_rest`], a shutdown of the stream is none.
+    pub(super) fn begin_rest(&self) {
+        self.rest.store(RESTED, Ordering::Relaxed);
+        self.resting.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_rest(&self) {
+        self.resting.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_resting(&self) -> bool {
+        self.resting.load(Ordering::Relaxed)
     }
 
     pub(super) fn enter(&self, stage: Stage) {
@@ -161,6 +203,9 @@ impl Pace {
     pub(super) fn begin_request(self: &Arc<Self>) -> (OpenRequest, u64) {
         if self.open.fetch_add(1, Ordering::Relaxed) == 0 {
             self.enter(Stage::Busy);
+        }
+        if self.rest.load(Ordering::Relaxed) != AWAKE {
+            self.rest.store(AWAKE, Ordering::Relaxed);
         }
         let number = self.requests.load(Ordering::Relaxed) + 1;
         self.requests.store(number, Ordering::Relaxed);

@@ -11,6 +11,9 @@ use super::totals::Cut;
 /// A client may close its side this long after we closed ours, so that it can read the last answer.
 const CLOSING: Duration = Duration::from_secs(2);
 
+/// A kept HTTP/1 connection that is asked for nothing for this long keeps only what it needs to notice the next request.
+const REST: Duration = Duration::from_millis(500);
+
 /// The rate below which a waiting client counts as stalled, in bytes a second.
 const LEAST_RATE: u64 = 1 << 10;
 
@@ -18,6 +21,8 @@ const LEAST_RATE: u64 = 1 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Fine,
+    /// Idle for a moment: it may put down its buffers.
+    Rest,
     /// Kept open for nothing: ask it to leave.
     Finish,
     Cut(Cut),
@@ -69,6 +74,7 @@ pub(super) async fn sweep(admission: Arc<Admission>, options: Options) {
 fn look(pace: &Pace, window: &mut Window, now: u64, deadlines: &Deadlines, admission: &Admission) {
     match judge(pace, window, now, deadlines) {
         Verdict::Fine => {}
+        Verdict::Rest => pace.let_rest(),
         Verdict::Finish => pace.give(Order::Finish),
         Verdict::Cut(_) if pace.standing() == Order::Cut => {}
         Verdict::Cut(Cut::SlowHead) if pace.standing() == Order::Late => {}
@@ -96,6 +102,7 @@ fn judge(pace: &Pace, window: &mut Window, now: u64, deadlines: &Deadlines) -> V
         Stage::Idle if pace.blocked() || pace.any_lane(|_| true) => Verdict::Fine,
         Stage::Idle if age > deadlines.idle + millis(CLOSING) => Verdict::Cut(Cut::Lingering),
         Stage::Idle if age > deadlines.idle => Verdict::Finish,
+        Stage::Idle if age > millis(REST) && !pace.multiplexed() => Verdict::Rest,
         _ => Verdict::Fine,
     }
 }
@@ -180,6 +187,23 @@ mod tests {
         assert_eq!(bench.at(500), Verdict::Fine);
         assert_eq!(bench.at(501), Verdict::Finish);
         assert_eq!(bench.at(2_501), Verdict::Cut(Cut::Lingering));
+    }
+
+    #[test]
+    fn one_that_is_idle_for_a_moment_may_rest_until_its_next_request() {
+        let mut bench = Bench::new();
+        drop(bench.pace.begin_request());
+        let patient = Deadlines { idle: 10_000, ..DEADLINES };
+        bench.ticks.set(501);
+        assert_eq!(judge(&bench.pace, &mut bench.window, 500, &patient), Verdict::Fine);
+        assert_eq!(judge(&bench.pace, &mut bench.window, 501, &patient), Verdict::Rest);
+        assert!(!bench.pace.may_rest(), "nobody has told it yet");
+        bench.pace.let_rest();
+        assert!(bench.pace.may_rest());
+        bench.pace.note_read();
+        assert!(!bench.pace.may_rest(), "the next request has begun to arrive");
+        drop(bench.pace.begin_request());
+        assert!(!bench.pace.may_rest(), "it has to be idle anew");
     }
 
     #[test]

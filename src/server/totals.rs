@@ -67,6 +67,7 @@ pub struct Totals {
     requests: AtomicU64,
     handshake_failures: AtomicU64,
     oversized_heads: AtomicU64,
+    rests: AtomicU64,
     rejected: [AtomicU64; Rejected::ALL.len()],
     cut: [AtomicU64; Cut::ALL.len()],
 }
@@ -75,6 +76,15 @@ impl Totals {
     /// Connections open now.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// How often an idle HTTP/1 connection has put down its buffers.
+    pub fn rests(&self) -> u64 {
+        self.rests.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_rest(&self) {
+        self.rests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Connections admitted.

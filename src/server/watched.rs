@@ -28,6 +28,11 @@ impl Watched {
         self.tcp.peek(&mut [0]).await.map(drop)
     }
 
+    /// Waits, without reading, until there is something to read: bytes, or the end.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.tcp.poll_peek(cx, &mut ReadBuf::new(&mut [0])).map(drop)
+    }
+
     fn note(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &result {
             Poll::Ready(Ok(bytes)) => self.pace.note_written(*bytes),

@@ -13,7 +13,9 @@ mod counts;
 mod exposition;
 mod histogram;
 mod metrics;
-#[cfg(feature = "otlp")]
+// Its tests run with all others.
+#[cfg(any(test, feature = "otlp"))]
+#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "only its tests"))]
 mod otlp;
 mod trace;
 mod tracing_setup;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt as _;
 
 use super::harness::{Site, get, letter, patient, read_all, read_answer, send};
-use crate::server::{Cut, Options};
+use crate::server::{Cut, Options, Phase};
 
 #[tokio::test]
 async fn a_kept_connection_answers_in_order_and_the_service_knows_who_asks() {
@@ -80,6 +80,58 @@ async fn an_idle_connection_is_closed_cleanly() {
     drop(stream);
     site.until(|totals| totals.open() == 0).await;
     assert_eq!(Cut::ALL.map(|why| site.totals.cut(why)), [0; Cut::ALL.len()]);
+}
+
+#[tokio::test]
+async fn an_idle_connection_rests_and_is_as_good_as_new() {
+    let site = Site::open(patient());
+    let mut secure = site.dial_secure(b"http/1.1").await;
+    let mut plain = site.dial().await;
+    for round in 1..=2 {
+        send(&mut secure, &get("/bytes/3")).await;
+        let (head, body) = read_answer(&mut secure).await;
+        assert!(!head.contains("connection: close") && body.len() == 3, "{head}");
+        send(&mut plain, &get("/bytes/4")).await;
+        let (head, body) = read_answer(&mut plain).await;
+        assert!(!head.contains("connection: close") && body.len() == 4, "{head}");
+        site.until(|totals| totals.rests() == 2 * round).await;
+    }
+    assert_eq!(site.totals.accepted(), 2);
+    drop((secure, plain));
+    site.until(|totals| totals.open() == 0).await;
+    assert_eq!(Cut::ALL.map(|why| site.totals.cut(why)), [0; Cut::ALL.len()]);
+}
+
+#[tokio::test]
+async fn the_beginning_of_a_head_survives_a_rest() {
+    let site = Site::open(patient());
+    let mut stream = site.dial_secure(b"http/1.1").await;
+    let next = get("/bytes/7");
+    send(&mut stream, &[&get("/bytes/3"), &next[..9]].concat()).await;
+    assert_eq!(read_answer(&mut stream).await.1.len(), 3);
+    site.until(|totals| totals.rests() == 1).await;
+    send(&mut stream, &next[9..]).await;
+    assert_eq!(read_answer(&mut stream).await.1.len(), 7);
+}
+
+#[tokio::test]
+async fn a_resting_connection_is_closed_cleanly_when_its_time_is_over_and_when_the_server_drains() {
+    for drain in [false, true] {
+        let idle_timeout = if drain { Duration::from_secs(60) } else { Duration::from_secs(1) };
+        let site = Site::open(Options { idle_timeout, ..patient() });
+        let mut stream = site.dial_secure(b"http/1.1").await;
+        send(&mut stream, &get("/bytes/1")).await;
+        read_answer(&mut stream).await;
+        site.until(|totals| totals.rests() == 1).await;
+        if drain {
+            site.phase.send(Phase::Drain).unwrap();
+        }
+        let (rest, end) = read_all(&mut stream).await;
+        assert!(rest.is_empty() && end.is_ok(), "a close_notify, not a cut: {end:?}");
+        drop(stream);
+        site.until(|totals| totals.open() == 0).await;
+        assert_eq!(Cut::ALL.map(|why| site.totals.cut(why)), [0; Cut::ALL.len()]);
+    }
 }
 
 #[tokio::test]
