@@ -9,6 +9,7 @@ mod agent;
 mod api;
 mod boots;
 mod channel;
+mod hands;
 mod ledger;
 mod outbox;
 mod outside;
