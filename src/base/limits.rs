@@ -91,6 +91,9 @@ pub const AGENT_BUFFER_BYTES: usize = 32 << 10;
 /// Bytes of one catalogue file that an agent takes: it is read into memory, of which an agent has 20 MiB.
 pub const AGENT_CATALOGUE_BYTES: usize = 4 << 20;
 
+/// Bytes of all catalogue files of one update: they are in memory together, until each is held against the others.
+pub const AGENT_CATALOGUES_BYTES: usize = 8 << 20;
+
 /// Catalogue files of one folder that an agent reads for one update. An ePO folder has three.
 pub const AGENT_CATALOGUES: usize = 64;
 
