@@ -9,6 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::addresses::local_addresses;
 use super::fallback::{Fallback, From, Next, Pace};
 use super::link::{Identity, IdentityError, Link, Patience, TalkError};
+use super::papers::Papers;
 use super::places;
 use super::select::{Line, Method, evaluate};
 use super::shelf::ShelfError;
@@ -29,6 +30,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Whom it trusts and how it shows who it is.
     pub identity: Identity,
+    /// Where that is read again, so that it may be replaced while the agent runs.
+    pub papers: Option<Papers>,
     /// The handlers it was installed with, `host:port`.
     pub handlers: Vec<String>,
     /// How it chooses among handlers, where the sitelist does not say.
@@ -63,6 +66,7 @@ impl Options {
         let id = id.into();
         Self {
             identity: Identity { id: id.clone(), ..Identity::default() },
+            papers: None,
             id,
             state_dir: state_dir.into(),
             handlers,
@@ -228,7 +232,7 @@ impl Agent {
     /// An update has come to its end.
     pub(super) fn updated(&mut self, updater: Updater, reports: Vec<Report>) {
         self.content = updater.versions();
-        self.updater = Some(updater);
+        self.updater.insert(updater).use_link(self.link.another());
         self.reports = reports;
     }
 
@@ -251,6 +255,7 @@ impl Agent {
     }
 
     async fn verify(&mut self) {
+        self.renew();
         let before = self.fallback.current().map(|it| it.address.clone());
         let fallback = &self.fallback;
         let now = uptime();
@@ -274,6 +279,7 @@ impl Agent {
     /// One check-in with the handler in use, and what follows from its answer: sitelist and policies. A list that came
     /// counts from `from` on.
     pub(super) async fn check_in_once(&mut self, from: From) -> Result<CheckedIn, CheckInError> {
+        self.renew();
         let handlers = self.fallback.candidates().len();
         let current = self.fallback.current().ok_or(CheckInError::NoConnection(handlers))?;
         let address = current.address.clone();

@@ -24,7 +24,7 @@ use crate::base::limits::{AGENT_BUFFER_BYTES, UPSTREAM_HEAD_BYTES};
 use crate::protocol::caller::AGENT_HEADER;
 
 /// Who is asked and who asks.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The authorities that handlers' certificates must be of, PEM; `None` trusts the machine's.
     pub trust: Option<Vec<u8>>,
