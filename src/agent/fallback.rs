@@ -44,6 +44,8 @@ pub enum Cause {
     Hourly,
     /// An address of this machine changed.
     AddressChanged,
+    /// The name of the handler in use leads to another machine.
+    HandlerMoved,
     /// The machine slept.
     Resumed,
     /// The list changed: who is in it, an address, the order.
@@ -63,6 +65,7 @@ impl Cause {
             Self::Started => "started",
             Self::Hourly => "hourly",
             Self::AddressChanged => "address-changed",
+            Self::HandlerMoved => "handler-moved",
             Self::Resumed => "resumed",
             Self::ListChanged => "list-changed",
             Self::Asked => "asked",

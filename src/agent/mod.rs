@@ -30,6 +30,7 @@ mod status;
 mod talk;
 pub mod update;
 mod updater;
+mod whereabouts;
 
 pub use self::core::{Agent, AgentError, CheckInError, Options};
 pub use desk::{Done, Order, ask};

@@ -17,6 +17,7 @@ use super::pace;
 use super::talk;
 use super::update;
 use super::updater::{Report, Updater};
+use super::whereabouts::{Found, Whereabouts};
 use crate::base::limits::AGENT_MESSAGES;
 use crate::protocol::agent_api::{ActionKind, CheckedIn, Contact, Message};
 
@@ -72,6 +73,7 @@ struct Life {
     update_misses: u32,
     waiting: Vec<oneshot::Sender<Done>>,
     slept: Duration,
+    whereabouts: Whereabouts,
     heard: mpsc::Receiver<(u64, Heard)>,
     tell: mpsc::Sender<(u64, Heard)>,
 }
@@ -103,6 +105,7 @@ impl Agent {
                 Some(asked) = asked.recv() => life.answer(&mut self, asked).await,
                 Some((number, heard)) = life.heard.recv() => life.hear(&mut self, number, heard),
                 done = finished(&mut life.update) => life.finish_update(&mut self, done),
+                found = life.whereabouts.found() => life.find(&mut self, found),
                 told = changed(&mut addresses) => match told {
                     Ok(()) => {
                         tracing::info!("an address of this machine changed");
@@ -159,6 +162,7 @@ impl Life {
             update_misses: 0,
             waiting: Vec::new(),
             slept: slept(),
+            whereabouts: Whereabouts::default(),
             heard,
             tell,
         }
@@ -197,6 +201,10 @@ impl Life {
             self.keep_line(agent, now);
             self.update_if_due(agent);
             let mut next = until.min(self.checkin_at);
+            if let Some(current) = agent.fallback.current() {
+                let every = agent.options.pace.retry_first;
+                next = next.min(self.whereabouts.look(&current.address, now, every));
+            }
             if self.update.is_none() {
                 next = next.min(self.update_at);
             }
@@ -241,6 +249,25 @@ impl Life {
                 ActionKind::Wake | ActionKind::Unknown => {}
             }
         }
+    }
+
+    /// The name of a handler was looked up. One that leads elsewhere is left, as if it was another one: its old machine
+    /// may go on answering.
+    fn find(&mut self, agent: &mut Agent, found: Found) {
+        let now = uptime();
+        if agent.fallback.current().is_none_or(|current| current.address != found.0)
+            || !self.whereabouts.has_moved(found, now, agent.options.pace.verify_every)
+        {
+            return;
+        }
+        tracing::info!("the name of the handler leads to another machine");
+        let draw = agent.draw();
+        let within = agent.options.pace.retry_first / SOON;
+        let soon = now + pace::anywhere(within, agent.state.seed(), draw);
+        agent.link.close();
+        self.line = None;
+        (self.line_at, self.checkin_at) = (soon, soon.min(self.checkin_at));
+        agent.fallback.look_again(Cause::HandlerMoved, soon);
     }
 
     /// Holds a line to the handler in use, where one is wanted.
