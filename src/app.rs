@@ -6,6 +6,7 @@ mod catalogue;
 mod control;
 mod documents;
 mod door;
+mod editions;
 mod events;
 mod explain;
 mod explain_catalogue;
@@ -131,7 +132,9 @@ impl Node {
             .presence
             .as_ref()
             .zip(built.control.as_ref())
-            .map(|(presence, control)| presence::run(config, presence, control, watch.clone()))
+            .map(|(presence, control)| {
+                presence::run(config, presence, (built.passed, built.editions), (control, watch.clone()))
+            })
             .transpose()?;
         let worker = NodeWorker(Arc::downgrade(&operator));
         let mut following = operator.fleet.as_ref().map(|fleet| fleet.run(Arc::new(worker)));

@@ -127,10 +127,26 @@ impl Node {
         Ok(Duration::from_secs_f64(ticks as f64 / TICKS))
     }
 
+    /// The certificate of its authority, in a file.
+    pub fn ca(&self) -> anyhow::Result<PathBuf> {
+        let file = self.dir.path().join("ca.pem");
+        fs::write(&file, self.authority.pem())?;
+        Ok(file)
+    }
+
+    /// The memory it has resident, in bytes.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        self.status("VmRSS:")
+    }
+
     /// The most memory it ever had resident, in bytes.
     pub fn peak_memory(&self) -> anyhow::Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &'static str) -> anyhow::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).context(name)?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
     }
 

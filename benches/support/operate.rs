@@ -132,10 +132,15 @@ pub async fn instructions(origin: &Origin) -> anyhow::Result<()> {
     let ordinary = || Setup::new(origin.address(), "64MiB");
     let listed =
         || Setup { upstream: format!("{}o/", listing.url()), repository: "checksums = true\n", ..ordinary() };
+    let passive = || Setup {
+        repository: "[[repository.rule]]\nmatch = \"**\"\nimmutable = true\n[agents]\nstate_dir = \"state\"\npassive = true\n",
+        ..ordinary()
+    };
     let mut first = None;
     for (name, path, setup) in [
         ("an ordinary hit", "/o/4096/small", &ordinary as &dyn Fn() -> Setup),
         ("with an access log", "/o/4096/small", &|| Setup { access: true, ..ordinary() }),
+        ("with passive agents", "/o/4096/small", &passive),
         ("a listed hit", "/o/small", &listed),
     ] {
         let few = count(setup(), path, 1_000).await?;

@@ -391,11 +391,17 @@ impl Agent {
                 tags: tags.clone(),
                 agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             },
-            content: self.content.clone(),
+            content: self.catalogues(),
             sitelist: self.state.etag().map(str::to_owned),
             policies: self.state.policies().iter().map(|(name, it)| (name.clone(), it.to_string())).collect(),
             contact: *contact,
         }
+    }
+
+    /// What is installed, by the catalogue that it came from.
+    fn catalogues(&self) -> BTreeMap<String, String> {
+        let updates = self.options.updates.iter();
+        updates.filter_map(|it| Some((it.catalogue(), self.content.get(&it.name)?.clone()))).collect()
     }
 
     /// Another draw, for a wait.

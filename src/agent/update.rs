@@ -29,6 +29,15 @@ pub struct Options {
     pub directory: PathBuf,
 }
 
+impl Options {
+    /// What handlers call the catalogue: the repository's path and below it that of the catalogue's root, without the
+    /// first slash.
+    pub fn catalogue(&self) -> String {
+        let root = self.preset.root_of(&format!("{}x", self.folder)).unwrap_or_default();
+        format!("{}{root}", self.path.trim_start_matches('/'))
+    }
+}
+
 /// Where updates come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {

@@ -287,3 +287,15 @@ pub const NODE_BODY_BYTES: usize = 4 << 20;
 
 /// Questions of nodes that are held at the same time.
 pub const HELD_QUESTIONS: usize = 4_000;
+
+/// Clients that are told from each other in the minute in which they come for updates: 128 KiB. More are told of more often.
+pub const PASSERS: usize = 16_384;
+
+/// Clients that have come for updates and are not in the list of agents yet.
+pub const PASSERS_WAITING: usize = 1_024;
+
+/// Bytes of a `User-Agent` that are looked at: those of pip have 500.
+pub const USER_AGENT_BYTES: usize = 1_024;
+
+/// Catalogues of directories whose version is kept for comparing it with that of agents. Names come from agents.
+pub const EDITIONS: usize = 256;

@@ -1,6 +1,7 @@
 //! The leaf: values that every part needs and that need nothing themselves.
 
 pub(crate) mod address;
+pub mod agent_id;
 pub mod clock;
 pub mod der;
 pub mod digest;

@@ -25,7 +25,7 @@ pub struct Command {
     pub id: String,
     /// The nodes that are to do it: the one that gets it, or those behind it.
     pub to: Vec<String>,
-    /// `purge`, `warm`, `wake`.
+    /// `purge`, `warm`, `wake`, `forget`.
     pub kind: String,
     /// What exactly.
     pub ask: Value,

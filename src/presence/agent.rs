@@ -20,6 +20,13 @@ pub(super) struct Link {
     pub(super) pinged: Option<Timestamp>,
 }
 
+/// What of the documents an agent has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lacks {
+    pub(super) sitelist: bool,
+    pub(super) policies: bool,
+}
+
 /// One agent. What is on disk and goes to the authority is this, without its link.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Agent {
@@ -46,6 +53,12 @@ pub struct Agent {
     pub(super) boots: Boots,
     #[serde(skip)]
     pub(super) link: Option<Link>,
+    /// What it had not when the documents were compared with it last; nothing before that.
+    #[serde(skip)]
+    pub(super) lacks: Option<Lacks>,
+    /// When what its traffic says was written down last.
+    #[serde(skip)]
+    pub(super) noted: Timestamp,
 }
 
 /// What the passing of time does to an agent.
@@ -74,6 +87,8 @@ impl Agent {
             cloned: false,
             boots: Boots::default(),
             link: None,
+            noted: Timestamp(0),
+            lacks: None,
         }
     }
 
@@ -128,8 +143,7 @@ impl Agent {
                 Some((until, Turn::Become(State::Offline, self.standing.cause)))
             }
             State::Passive => {
-                let until = self.heard.after(self.interval.saturating_mul(rules.offline_after));
-                Some((until, Turn::Become(State::Offline, Cause::Overdue)))
+                Some((self.heard.after(rules.keep_passive), Turn::Become(State::Offline, Cause::Overdue)))
             }
             State::Offline | State::Shutdown | State::Moved => None,
         }

@@ -30,6 +30,8 @@ const PLACES: TableDefinition<'_, &str, u64> = TableDefinition::new("places");
 const WAKES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("wakes");
 /// node below → (its spool, the last number taken from it)
 const NODES: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("nodes");
+/// id → the node it talked to, or nothing: forgotten, and the node above does not know
+const FORGOTTEN: TableDefinition<'_, &str, &str> = TableDefinition::new("forgotten");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// The layout of these tables.
@@ -47,12 +49,14 @@ const REPORT_BYTES: usize = 1 << 20;
 const BATCH: usize = 2_048;
 
 /// A change.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Row {
     /// An agent as it is now.
     Agent(Box<Agent>),
-    /// It is forgotten.
+    /// It is forgotten, and nobody has to be told.
     Forget(AgentId),
+    /// It is forgotten while it talked to the node of this name, or to this one, and the node above is told.
+    Forgotten(AgentId, Option<String>),
     /// A wake-up as it is now.
     Wake(u64, Vec<u8>),
     /// It is over, and told.
@@ -114,6 +118,8 @@ pub(super) struct Spooled {
     /// All that wait, these included.
     pub(super) waiting: u64,
     pub(super) agents: Vec<Agent>,
+    /// Agents that were forgotten, and the nodes they talked to where it was not this one.
+    pub(super) forgotten: Vec<(AgentId, Option<String>)>,
 }
 
 /// What was there at the start.
@@ -300,6 +306,7 @@ fn prepare(db: &Database) -> Result<u64, redb::Error> {
         txn.open_table(PLACES)?;
         txn.open_table(WAKES)?;
         txn.open_table(NODES)?;
+        txn.open_table(FORGOTTEN)?;
         schema.unwrap_or(SCHEMA)
     };
     txn.commit()?;
@@ -372,6 +379,7 @@ struct Tables<'t> {
     places: Table<'t, &'static str, u64>,
     wakes: Table<'t, u64, &'static [u8]>,
     nodes: Table<'t, &'static str, (u64, u64)>,
+    forgotten: Table<'t, &'static str, &'static str>,
     meta: Table<'t, &'static str, u64>,
     /// The last that was given to a change.
     number: u64,
@@ -387,6 +395,7 @@ impl<'t> Tables<'t> {
             places: txn.open_table(PLACES)?,
             wakes: txn.open_table(WAKES)?,
             nodes: txn.open_table(NODES)?,
+            forgotten: txn.open_table(FORGOTTEN)?,
             meta,
             number,
         })
@@ -397,15 +406,17 @@ impl<'t> Tables<'t> {
             Row::Agent(agent) => {
                 let id = agent.id.as_str();
                 self.agents.insert(id, render(agent).as_slice())?;
-                self.number += 1;
-                let before = self.places.insert(id, self.number)?.map(|row| row.value());
-                if let Some(before) = before {
-                    self.changed.remove(before)?;
-                }
-                self.changed.insert(self.number, id)?;
+                self.forgotten.remove(id)?;
+                self.change(id)?;
+            }
+            Row::Forgotten(id, handler) => {
+                self.agents.remove(id.as_str())?;
+                self.forgotten.insert(id.as_str(), handler.as_deref().unwrap_or_default())?;
+                self.change(id.as_str())?;
             }
             Row::Forget(id) => {
                 self.agents.remove(id.as_str())?;
+                self.forgotten.remove(id.as_str())?;
                 let place = self.places.remove(id.as_str())?.map(|row| row.value());
                 if let Some(place) = place {
                     self.changed.remove(place)?;
@@ -415,7 +426,9 @@ impl<'t> Tables<'t> {
             Row::WakeOver(number) => drop(self.wakes.remove(number)?),
             Row::Told(last) => {
                 for row in self.changed.extract_from_if(..=*last, |_, _| true)? {
-                    self.places.remove(row?.1.value())?;
+                    let (_, id) = row?;
+                    self.places.remove(id.value())?;
+                    self.forgotten.remove(id.value())?;
                 }
             }
             Row::Heard(node, spool, number) => {
@@ -424,12 +437,23 @@ impl<'t> Tables<'t> {
         }
         Ok(())
     }
+
+    /// An agent is the last that has changed.
+    fn change(&mut self, id: &str) -> Result<(), redb::Error> {
+        self.number += 1;
+        let before = self.places.insert(id, self.number)?.map(|row| row.value());
+        if let Some(before) = before {
+            self.changed.remove(before)?;
+        }
+        self.changed.insert(self.number, id)?;
+        Ok(())
+    }
 }
 
 fn spooled(db: &Database, most: usize) -> Result<Spooled, redb::Error> {
     let txn = db.begin_read()?;
     let spool = txn.open_table(META)?.get("spool")?.map_or(0, |row| row.value());
-    let agents = txn.open_table(AGENTS)?;
+    let (agents, forgotten) = (txn.open_table(AGENTS)?, txn.open_table(FORGOTTEN)?);
     let mut found = Spooled { spool, ..Spooled::default() };
     let mut bytes = 0;
     let changed = txn.open_table(CHANGED)?;
@@ -437,7 +461,13 @@ fn spooled(db: &Database, most: usize) -> Result<Spooled, redb::Error> {
     for row in changed.iter()?.take(most) {
         let (number, id) = row?;
         found.last = number.value();
-        let Some(row) = agents.get(id.value())? else { continue };
+        let Some(row) = agents.get(id.value())? else {
+            let handler = forgotten.get(id.value())?.map(|it| it.value().to_owned());
+            if let (Some(handler), Ok(id)) = (handler, AgentId::parse(id.value())) {
+                found.forgotten.push((id, Some(handler).filter(|it| !it.is_empty())));
+            }
+            continue;
+        };
         found.agents.extend(parse(row.value()));
         bytes += row.value().len();
         if bytes > REPORT_BYTES {
@@ -502,6 +532,30 @@ mod tests {
         assert_eq!(second.spool, first.spool);
         ledger.write(vec![Row::Told(second.last)]).unwrap().wait().await.unwrap();
         assert!(ledger.spooled(9).await.unwrap().agents.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_is_forgotten_is_told_of_once_and_not_if_it_came_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, _) = Ledger::open(dir.path()).unwrap();
+        let id = |name: &str| AgentId::parse(name).unwrap();
+        let all = ["a", "b", "c"].map(|name| agent(name, 1));
+        ledger.write(all.into()).unwrap().wait().await.unwrap();
+        let before = ledger.spooled(9).await.unwrap();
+        let gone = vec![
+            Row::Told(before.last),
+            Row::Forgotten(id("a"), None),
+            Row::Forgotten(id("b"), Some("branch".to_owned())),
+            Row::Forgotten(id("c"), None),
+            agent("c", 2),
+        ];
+        ledger.write(gone).unwrap().wait().await.unwrap();
+        let spooled = ledger.spooled(9).await.unwrap();
+        assert_eq!(spooled.forgotten, [(id("a"), None), (id("b"), Some("branch".to_owned()))]);
+        assert_eq!(told(&spooled), [("c", 2)]);
+        ledger.write(vec![Row::Told(spooled.last)]).unwrap().wait().await.unwrap();
+        let after = ledger.spooled(9).await.unwrap();
+        assert_eq!((after.waiting, after.forgotten.len()), (0, 0));
     }
 
     #[tokio::test]

@@ -12,10 +12,12 @@ use tokio::sync::watch;
 
 use super::AgentId;
 use super::agent::Agent;
+use super::behind::{has_policies, lacks};
 use super::hands::Hands;
 use super::ledger::{Durable, Ledger, LedgerError, OpenError, Row};
 use super::outbox::{Outbox, Say};
 use super::outside::Outside;
+use super::passive::identify;
 use super::probe::Probes;
 use super::registry::{Effect, Refused, Registry};
 use super::state::{Cause, Rules, State};
@@ -42,6 +44,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// The numbers of presence.
     pub rules: Rules,
+    /// Whether a node above is told what becomes of agents.
+    pub reports: bool,
 }
 
 /// Why a request of an agent is not served.
@@ -67,7 +71,8 @@ pub(super) struct Inner {
     links: HashMap<AgentId, Link>,
     /// Changed, and not on its way to the ledger yet.
     unwritten: HashSet<AgentId>,
-    forgotten: Vec<AgentId>,
+    /// Forgotten, and not on its way to the ledger yet.
+    forgotten: Vec<Row>,
     numbers: u64,
     /// What was taken last from each node below.
     pub(super) nodes: HashMap<String, (u64, u64)>,
@@ -204,8 +209,11 @@ impl Presence {
     pub(super) fn keep(&self, inner: &mut Inner, rows: Vec<Row>) {
         let id = |row: &Row| if let Row::Agent(agent) = row { Some(agent.id.clone()) } else { None };
         let again: Vec<AgentId> = rows.iter().filter_map(id).collect();
+        let is_end = |row: &&Row| matches!(row, Row::Forget(_) | Row::Forgotten(..));
+        let ends: Vec<Row> = rows.iter().filter(is_end).cloned().collect();
         if !self.ledger.post(rows) {
             inner.unwritten.extend(again);
+            inner.forgotten.extend(ends);
         }
     }
 
@@ -228,7 +236,7 @@ impl Presence {
             }
         }
         let dropped = inner.registry.take_dropped();
-        inner.forgotten.extend(dropped);
+        inner.forgotten.extend(dropped.into_iter().map(Row::Forget));
     }
 
     /// An agent checks in. What it said is on disk when this returns.
@@ -243,6 +251,10 @@ impl Presence {
             let said = told.properties.tree.as_deref().and_then(|said| TreePath::parse(said).ok());
             let place = said.filter(|said| said.is_within(within));
             told.properties.tree = Some(place.as_ref().unwrap_or(within).to_string());
+        }
+        if told.properties.addresses.is_empty() {
+            // What its handlers depend on is the same for everybody who is asked about it later.
+            told.properties.addresses.extend(from);
         }
         let acknowledged = told.sequence;
         let (written, told, actions) = {
@@ -264,6 +276,7 @@ impl Presence {
         };
         durable(written).await?;
         let wanted = self.outside.wanted(id, &told, from);
+        self.inner.lock().registry.lacks(id, acknowledged, lacks(&told, &wanted));
         Ok(CheckedIn {
             acknowledged,
             sitelist: wanted.sitelist.filter(|news| Some(&news.etag) != told.sitelist.as_ref()),
@@ -346,27 +359,13 @@ impl Presence {
         self.bring_about(&mut inner, effects);
     }
 
-    /// Update traffic of an agent that does not speak our protocol.
-    pub fn passed(&self, id: &AgentId, told: CheckIn) {
+    /// Update traffic from `address` of somebody that calls itself `user_agent`; `took` is a catalogue, and the version of
+    /// it that it was given.
+    pub fn passed(&self, address: IpAddr, user_agent: &str, took: Option<(String, String)>) {
+        let Some(who) = identify(user_agent, address) else { return };
         let mut inner = self.inner.lock();
-        if let Ok(effects) = inner.registry.passed(id, told, self.clock.now()) {
-            self.bring_about(&mut inner, effects);
-        }
-    }
-
-    /// The control documents are others: agents whose sitelist changes by that are told over their stream or tunnel.
-    pub fn documents_changed(&self) {
-        let linked: Vec<(AgentId, Box<CheckIn>)> = {
-            let inner = self.inner.lock();
-            let of = |id: &AgentId| inner.registry.agent(id).map(|agent| (id.clone(), agent.told.clone()));
-            inner.links.keys().filter_map(of).collect()
-        };
-        for (id, told) in linked {
-            let wanted = self.outside.wanted(&id, &told, None).sitelist;
-            if wanted.is_some_and(|news| Some(&news.etag) != told.sitelist.as_ref()) {
-                self.say(&id, Message::SitelistChanged);
-            }
-        }
+        let effects = inner.registry.passed(who, took, self.clock.now());
+        self.bring_about(&mut inner, effects);
     }
 
     /// Tells every agent with a stream or tunnel that the node is going away.
@@ -375,7 +374,7 @@ impl Presence {
         linked.iter().for_each(|id| self.say(id, Message::Shutdown));
     }
 
-    fn say(&self, id: &AgentId, message: Message) {
+    pub(super) fn say(&self, id: &AgentId, message: Message) {
         if let Some(link) = self.inner.lock().links.get(id) {
             link.outbox.push(Say::Message(message));
         }
@@ -399,28 +398,45 @@ impl Presence {
         self.outside.handlers_of(group)
     }
 
-    /// What an agent should have and has not: `sitelist`, `policies`.
-    pub fn behind(&self, agent: &Agent) -> Vec<&'static str> {
-        let wanted = self.outside.wanted(&agent.id, &agent.told, None);
-        let old = wanted.sitelist.is_some_and(|news| Some(&news.etag) != agent.told.sitelist.as_ref());
-        let other = wanted.policies.is_some_and(|news| !has_policies(&agent.told, &news));
-        [old.then_some("sitelist"), other.then_some("policies")].into_iter().flatten().collect()
-    }
-
-    /// Forgets agents; how many were known.
+    /// Forgets agents, here, at the nodes above, and at the nodes below that they talk to; how many were known.
     pub fn forget(&self, ids: &[AgentId]) -> usize {
-        let mut inner = self.inner.lock();
+        let mut elsewhere: HashMap<String, Vec<AgentId>> = HashMap::new();
         let mut known = 0;
-        for id in ids {
-            let (was_known, effects) = inner.registry.forget(id);
-            self.bring_about(&mut inner, effects);
-            inner.unwritten.remove(id);
-            if was_known {
+        {
+            let mut inner = self.inner.lock();
+            for id in ids {
+                let handler = inner.registry.agent(id).and_then(|agent| agent.handler.clone());
+                let Some(row) = self.drop_agent(&mut inner, id) else { continue };
                 known += 1;
-                inner.forgotten.push(id.clone());
+                inner.forgotten.push(row);
+                if let Some(handler) = handler {
+                    elsewhere.entry(handler).or_default().push(id.clone());
+                }
             }
         }
+        for (handler, agents) in elsewhere {
+            self.outside.relay_forget(&handler, agents);
+        }
         known
+    }
+
+    /// Takes an agent out of the table; what has to be written down of that, where it was there.
+    pub(super) fn drop_agent(&self, inner: &mut Inner, id: &AgentId) -> Option<Row> {
+        let handler = inner.registry.agent(id)?.handler.clone();
+        let (_, effects) = inner.registry.forget(id);
+        self.bring_about(inner, effects);
+        inner.unwritten.remove(id);
+        let id = id.clone();
+        Some(if self.options.reports { Row::Forgotten(id, handler) } else { Row::Forget(id) })
+    }
+
+    /// Does what a node above has ordered: forgets the agents in `ask`, those of them that are known.
+    ///
+    /// # Errors
+    /// The order is not understood.
+    pub fn forget_ordered(&self, ask: &serde_json::Value) -> Result<String, String> {
+        let ids: Vec<AgentId> = serde_json::from_value(ask.clone()).map_err(|error| error.to_string())?;
+        Ok(format!("{} agents", self.forget(&ids)))
     }
 
     /// Other numbers are in force from now on.
@@ -460,18 +476,16 @@ async fn durable(written: Result<Durable, LedgerError>) -> Result<(), Refusal> {
 
 /// What has changed and is not on its way to the ledger yet.
 fn rows(inner: &mut Inner) -> Vec<Row> {
-    let mut rows: Vec<Row> = std::mem::take(&mut inner.forgotten).into_iter().map(Row::Forget).collect();
+    let mut rows = std::mem::take(&mut inner.forgotten);
+    // One that has come again since is on its way to the ledger already, in front of these.
+    rows.retain(|row| match row {
+        Row::Forget(id) | Row::Forgotten(id, _) => inner.registry.agent(id).is_none(),
+        _ => true,
+    });
     let unwritten = std::mem::take(&mut inner.unwritten);
     let agents = unwritten.iter().filter_map(|id| inner.registry.agent(id));
     rows.extend(agents.map(|agent| Row::Agent(Box::new(agent.clone()))));
     rows
-}
-
-fn has_policies(told: &CheckIn, wanted: &[crate::protocol::agent_api::PolicyNews]) -> bool {
-    let has = |news: &crate::protocol::agent_api::PolicyNews| {
-        told.policies.get(&format!("{}/{}", news.category, news.name)) == Some(&news.sha256)
-    };
-    told.policies.len() == wanted.len() && wanted.iter().all(has)
 }
 
 /// A number from 0 to 1; the middle where there is no randomness.

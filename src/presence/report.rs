@@ -28,6 +28,20 @@ pub struct Report {
     pub last: u64,
     /// The agents.
     pub agents: Vec<Agent>,
+    /// Agents that were forgotten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forgotten: Vec<Forgotten>,
+}
+
+/// An agent that was forgotten.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// Which.
+    pub id: AgentId,
+    /// The node below the one that reports that it talked to; nothing if it talked to that one. At another node it is
+    /// known still.
+    #[serde(default)]
+    pub handler: Option<String>,
 }
 
 /// The answer to a report: durable.
@@ -48,7 +62,9 @@ impl Presence {
     pub async fn next_report(&self) -> Result<Option<Report>, String> {
         let spooled = self.ledger.spooled(AGENTS).await.map_err(|error| error.to_string())?;
         self.metrics.unreported.set(spooled.waiting);
-        let report = Report { spool: spooled.spool, last: spooled.last, agents: spooled.agents };
+        let forgotten =
+            spooled.forgotten.into_iter().map(|(id, handler)| Forgotten { id, handler }).collect();
+        let report = Report { spool: spooled.spool, last: spooled.last, agents: spooled.agents, forgotten };
         Ok((spooled.waiting > 0).then_some(report))
     }
 
@@ -78,7 +94,7 @@ impl Presence {
     /// # Errors
     /// The disk could not be written; nothing is acknowledged, and it will report again.
     pub async fn take_report(self: &Arc<Self>, node: &str, report: Report) -> Result<Reported, String> {
-        let Report { spool, last, agents } = report;
+        let Report { spool, last, agents, forgotten } = report;
         let mut moved = Vec::new();
         let written = {
             let mut inner = self.inner.lock();
@@ -96,6 +112,13 @@ impl Presence {
                     rows.push(Row::Agent(Box::new(known)));
                 } else {
                     moved.push(id);
+                }
+            }
+            for Forgotten { id, handler } in forgotten {
+                let handler = handler.unwrap_or_else(|| node.to_owned());
+                let known = inner.registry.agent(&id).and_then(|agent| agent.handler.as_ref());
+                if known == Some(&handler) {
+                    rows.extend(self.drop_agent(&mut inner, &id));
                 }
             }
             inner.nodes.insert(node.to_owned(), (spool, last));

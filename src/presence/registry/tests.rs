@@ -424,3 +424,40 @@ fn a_clock_that_is_set_leaves_agents_of_other_handlers_as_they_were_told() {
     let heard = [1, 2].map(|who| registry.agent(&id(who)).unwrap().heard);
     assert_eq!(heard, [START.moved(-1_000), START]);
 }
+
+fn passive(number: u8) -> Passive {
+    Passive { id: id(number), properties: crate::protocol::agent_api::Properties::default() }
+}
+
+#[test]
+fn traffic_is_written_down_when_it_says_something_new_and_else_once_an_interval() {
+    let mut registry = Registry::new(rules());
+    let took = |version: &str| Some(("clamav/daily.cvd".to_owned(), version.to_owned()));
+    let mut passed = |took, at| registry.passed(passive(1), took, seconds(at)).len();
+    assert_eq!(passed(None, 0), 1);
+    assert_eq!(passed(None, 60), 0);
+    assert_eq!(passed(took("7"), 120), 1);
+    assert_eq!(passed(took("7"), 180), 0);
+    assert_eq!(passed(took("8"), 240), 1);
+    assert_eq!(passed(None, 839), 0);
+    assert_eq!(passed(None, 840), 1);
+    let agent = registry.agent(&id(1)).unwrap();
+    assert_eq!((agent.heard, agent.told.content.len()), (seconds(840), 1));
+    assert_eq!(state(&registry, 1), (State::Passive, Cause::Traffic));
+}
+
+#[test]
+fn traffic_neither_takes_anybodys_place_nor_keeps_it_from_who_checks_in() {
+    let mut registry = Registry::new(rules());
+    for who in 0..6 {
+        registry.passed(passive(who), None, seconds(who.into()));
+    }
+    assert!(registry.passed(passive(6), None, seconds(6)).is_empty());
+    assert!(registry.agent(&id(6)).is_none());
+    registry.check_in(&id(7), told(1), seconds(7)).unwrap();
+    assert_eq!(registry.take_dropped(), [id(0)], "who is there for longest");
+    // One that begins to check in is no longer known from its traffic only.
+    registry.check_in(&id(1), told(1), seconds(8)).unwrap();
+    registry.passed(passive(1), None, seconds(9));
+    assert_eq!(state(&registry, 1), (State::Reporting, Cause::CheckedIn));
+}
