@@ -22,6 +22,12 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// Whether a wait that ends at `self`, and was to take `most` at the longest, goes on at `now`. It does not where the
+    /// clock was set back since: a wait of seconds would become one of hours.
+    pub fn is_ahead(self, now: Self, most: Duration) -> bool {
+        now < self && self.since(now) <= most
+    }
+
     /// As the standard library's type, for HTTP dates and http-cache-semantics.
     pub fn to_system(self) -> SystemTime {
         UNIX_EPOCH.checked_add(Duration::from_millis(self.0)).unwrap_or(UNIX_EPOCH)
@@ -57,6 +63,13 @@ impl Clock {
         )
     }
 
+    /// Sets a manual clock, back too; a system clock does not care.
+    pub fn set(&self, to: Timestamp) {
+        if let Some(hand) = &self.0 {
+            hand.store(to.0, Ordering::Relaxed);
+        }
+    }
+
     /// Moves a manual clock forward; a system clock does not care.
     pub fn advance(&self, by: Duration) {
         if let Some(hand) = &self.0 {
@@ -76,6 +89,15 @@ mod tests {
         let other = clock.clone();
         clock.advance(Duration::from_secs(2));
         assert_eq!(other.now(), Timestamp(3_000));
+        other.set(Timestamp(5));
+        assert_eq!(clock.now(), Timestamp(5));
+    }
+
+    #[test]
+    fn a_wait_is_over_at_its_end_and_when_the_clock_was_set_back() {
+        let (minute, end) = (Duration::from_secs(60), Timestamp(100_000));
+        assert!(end.is_ahead(Timestamp(40_000), minute) && end.is_ahead(Timestamp(99_999), minute));
+        assert!(!end.is_ahead(end, minute) && !end.is_ahead(Timestamp(39_999), minute));
     }
 
     #[test]
