@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub mod clock;
+pub mod crash;
 pub mod der;
 pub mod digest;
 pub mod limits;
