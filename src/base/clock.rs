@@ -28,6 +28,12 @@ impl Timestamp {
         Self(self.0.saturating_add_signed(by))
     }
 
+    /// Whether a wait that ends at `self`, and was to take `most` at the longest, goes on at `now`. It does not where the
+    /// clock was set back since: a wait of seconds would become one of hours.
+    pub fn is_ahead(self, now: Self, most: Duration) -> bool {
+        now < self && self.since(now) <= most
+    }
+
     /// As the standard library's type, for HTTP dates and http-cache-semantics.
     pub fn to_system(self) -> SystemTime {
         UNIX_EPOCH.checked_add(Duration::from_millis(self.0)).unwrap_or(UNIX_EPOCH)
@@ -117,6 +123,13 @@ mod tests {
         assert_eq!((other.now(), other.steady()), (Timestamp(3_000), Duration::from_secs(2)));
         other.set(Timestamp(7));
         assert_eq!((clock.now(), clock.steady()), (Timestamp(7), Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_wait_is_over_at_its_end_and_when_the_clock_was_set_back() {
+        let (minute, end) = (Duration::from_secs(60), Timestamp(100_000));
+        assert!(end.is_ahead(Timestamp(40_000), minute) && end.is_ahead(Timestamp(99_999), minute));
+        assert!(!end.is_ahead(end, minute) && !end.is_ahead(Timestamp(39_999), minute));
     }
 
     #[test]

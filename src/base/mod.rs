@@ -3,6 +3,7 @@
 pub(crate) mod address;
 pub mod agent_id;
 pub mod clock;
+pub mod crash;
 pub mod der;
 pub mod digest;
 pub mod limits;

@@ -5,10 +5,12 @@
 //! agents have changed since they were last acknowledged, so it is never longer than the table of agents, and an
 //! agent that changes twice while the WAN is down is told once, as it is then, with the count of its check-ins.
 
+use std::collections::HashSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use redb::{
@@ -19,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::AgentId;
 use super::agent::Agent;
+use crate::base::crash::{Step, reach};
 
 /// id → agent as JSON, behind its version
 const AGENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("agents");
@@ -45,6 +48,8 @@ const PAGE_CACHE: usize = 8 << 20;
 const WAITING: usize = 8_192;
 /// Bytes of agents after which a report is full.
 const REPORT_BYTES: usize = 1 << 20;
+/// Between two attempts on a disk that refuses.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Changes in one commit.
 const BATCH: usize = 2_048;
 
@@ -160,7 +165,7 @@ impl Ledger {
         let (jobs, queue) = mpsc::channel(WAITING);
         let start = std::thread::Builder::new().name("agents".into());
         let thread = start
-            .spawn(move || Writer { path, db: Some(db) }.run(queue))
+            .spawn(move || Writer { path, db: Some(db), late: Vec::new() }.run(queue))
             .map_err(|error| OpenError::Io { path: dir.to_path_buf(), error })?;
         Ok((Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) }, found))
     }
@@ -226,13 +231,18 @@ struct Writer {
     path: PathBuf,
     /// Not there after an error: redb refuses everything then, and the next job opens the file again.
     db: Option<Database>,
+    /// What the disk has refused. Whoever waited for it was told so; the agents' state in memory has it all the same,
+    /// and would never be written again where nothing changes.
+    late: Vec<Row>,
 }
 
 impl Writer {
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut waiting = Vec::new();
-        while queue.blocking_recv_many(&mut waiting, BATCH) > 0 {
-            let mut writes = Vec::new();
+        let mut goes_on = true;
+        while goes_on {
+            goes_on = self.wait(&mut queue, &mut waiting);
+            let mut writes = vec![(std::mem::take(&mut self.late), None)];
             for job in waiting.drain(..) {
                 match job {
                     Job::Write(rows, done) => writes.push((rows, done)),
@@ -241,17 +251,44 @@ impl Writer {
                     }
                 }
             }
-            if writes.is_empty() {
-                continue;
-            }
-            let result = self.with(|db| commit(db, &writes));
-            if let Err(why) = &result {
-                tracing::error!(%why, "the agents' state cannot be written");
-            }
-            for (_, done) in writes {
-                let _ = done.map(|done| done.send(result.clone()));
+            if writes.iter().any(|(rows, _)| !rows.is_empty()) {
+                self.write(writes);
             }
         }
+    }
+
+    /// Waits for jobs, or a moment where something is to be tried again; false where there are no more to come.
+    fn wait(&self, queue: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>) -> bool {
+        if self.late.is_empty() {
+            return queue.blocking_recv_many(jobs, BATCH) > 0;
+        }
+        std::thread::sleep(AGAIN);
+        while jobs.len() < BATCH {
+            match queue.try_recv() {
+                Ok(job) => jobs.push(job),
+                Err(mpsc::error::TryRecvError::Empty) => return true,
+                Err(mpsc::error::TryRecvError::Disconnected) => return false,
+            }
+        }
+        true
+    }
+
+    fn write(&mut self, writes: Vec<Written>) {
+        let again = writes.first().is_some_and(|(late, _)| !late.is_empty());
+        let result = self.with(|db| commit(db, &writes));
+        match &result {
+            Err(why) if !again => tracing::error!(%why, "the agents' state cannot be written"),
+            Ok(()) if again => tracing::info!("the agents' state is written again"),
+            _ => {}
+        }
+        let mut refused = Vec::new();
+        for (rows, done) in writes {
+            let _ = done.map(|done| done.send(result.clone()));
+            if result.is_err() {
+                refused.extend(rows);
+            }
+        }
+        self.late = newest(refused);
     }
 
     fn with<T>(&mut self, job: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, String> {
@@ -267,6 +304,16 @@ impl Writer {
             error.to_string()
         })
     }
+}
+
+/// The last row of each agent, and all others, in their order; where that is too much, not the oldest.
+fn newest(rows: Vec<Row>) -> Vec<Row> {
+    let mut seen = HashSet::new();
+    let is_newest =
+        |row: &Row| if let Row::Agent(agent) = row { seen.insert(agent.id.clone()) } else { true };
+    let mut kept: Vec<Row> = rows.into_iter().rev().filter(is_newest).take(WAITING).collect();
+    kept.reverse();
+    kept
 }
 
 fn open(path: &Path) -> Result<(Database, Found), OpenError> {
@@ -368,7 +415,9 @@ fn commit(db: &Database, writes: &[Written]) -> Result<(), redb::Error> {
         }
         tables.meta.insert("number", tables.number)?;
     }
+    reach(Step::AgentsBatch);
     txn.commit()?;
+    reach(Step::AgentsCommitted);
     Ok(())
 }
 
@@ -574,6 +623,34 @@ mod tests {
         txn.commit().unwrap();
         drop(db);
         assert!(matches!(Ledger::open(dir.path()), Err(OpenError::Newer { found: 99, .. })));
+    }
+
+    /// It was told to be refused, known in memory, and never written again.
+    #[tokio::test]
+    async fn what_the_disk_has_refused_is_written_when_it_takes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, _) = Ledger::open(dir.path()).unwrap();
+        let file = dir.path().join(FILE);
+        ledger.write(vec![agent("a", 1)]).unwrap().wait().await.unwrap();
+        drop(ledger);
+        // The next attempt has to open the file, and cannot: a directory is in its place.
+        let aside = dir.path().join("aside");
+        std::fs::rename(&file, &aside).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        let (jobs, queue) = mpsc::channel(WAITING);
+        let path = file.clone();
+        let thread = std::thread::spawn(move || Writer { path, db: None, late: Vec::new() }.run(queue));
+        let ledger = Ledger { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) };
+        for count in 2..5 {
+            let refused = ledger.write(vec![agent("a", count), agent("b", count)]).unwrap().wait().await;
+            assert!(matches!(refused, Err(LedgerError::Failed(_))));
+        }
+        std::fs::remove_dir(&file).unwrap();
+        std::fs::rename(&aside, &file).unwrap();
+        drop(ledger);
+        let (_, found) = Ledger::open(dir.path()).unwrap();
+        let agents: Vec<_> = found.agents.iter().map(|it| (it.id.as_str(), it.check_ins)).collect();
+        assert_eq!(agents, [("a", 4), ("b", 4)]);
     }
 
     #[test]
