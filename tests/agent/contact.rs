@@ -179,6 +179,17 @@ async fn a_stream_brings_wake_ups_and_a_shutdown_moves_the_agent_on() {
 }
 
 #[tokio::test]
+async fn a_handler_that_is_asked_by_too_many_at_once_is_there_all_the_same() {
+    let scene = Scene::new();
+    let one = handler(&scene).await;
+    one.change(|script| script.probed_too_often = true);
+    let lines = Agent::probe(&scene.options(&[one.authority()])).await.unwrap();
+    assert_eq!(lines[0].reason.to_string(), "chosen: no other answers");
+    let mut agent = Agent::open(scene.options(&[one.authority()])).unwrap();
+    agent.check_in().await.unwrap();
+}
+
+#[tokio::test]
 async fn people_ask_the_agent_that_runs() {
     let scene = Scene::new();
     let one = handler(&scene).await;
