@@ -3,7 +3,9 @@
 
 #![expect(clippy::expect_used, reason = "a test may stop at the first broken assumption")]
 
+mod authority;
 mod contact;
+mod fleet;
 mod node;
 mod program;
 mod scene;
