@@ -356,14 +356,14 @@ async fn the_authority_sees_agents_of_the_nodes_below_once_wherever_they_are() {
     shows(&hq, "pc-1", "connected", "one", 1).await;
     // It goes to another handler, and the first one learns of that from above.
     assert_eq!(check_in(&two, "pc-1", 2).await.0, 200);
-    shows(&hq, "pc-1", "reporting", "two", 1).await;
+    shows(&hq, "pc-1", "reporting", "two", 2).await;
     drop(open);
     shows(&one, "pc-1", "moved", "one", 1).await;
     let all = hq.operate("GET", "/v1/agents?selector=id%3D*", "").await;
     assert_eq!(all["agents"].as_array().map(Vec::len), Some(1));
     assert_eq!(view(&hq, "pc-1").await.1, "two");
     assert_eq!(ask(&two, "pc-1", "POST", "bye", "").await.0, 204);
-    shows(&hq, "pc-1", "shutdown", "two", 1).await;
+    shows(&hq, "pc-1", "shutdown", "two", 2).await;
 }
 
 #[tokio::test]

@@ -134,6 +134,9 @@ pub struct Agent {
     pub(super) content: BTreeMap<String, String>,
     pub(super) last_checkin: Option<Timestamp>,
     pub(super) last_error: Option<String>,
+    /// Check-ins since the start: sent, and acknowledged.
+    pub(super) sent: u64,
+    pub(super) acknowledged: u64,
     pub(super) reports: Vec<Report>,
     boot: String,
     sequence: u64,
@@ -164,6 +167,8 @@ impl Agent {
             options,
             last_checkin: None,
             last_error: None,
+            sent: 0,
+            acknowledged: 0,
             reports: Vec::new(),
             boot: format!("{drawn:032x}"),
             sequence: 0,
@@ -304,14 +309,17 @@ impl Agent {
     async fn exchange(&mut self, address: &str, from: From) -> Result<CheckedIn, CheckInError> {
         let talk = |error| CheckInError::Talk { address: address.to_owned(), error };
         let mut said = self.report();
+        self.sent += 1;
         let mut answer = talk::check_in(&mut self.link, address, &said).await.map_err(talk)?;
         // Our answer to an earlier one was lost, or the machine was set back: what is expected is said.
         if let CheckInAnswer::Old(old) = answer {
             self.sequence = old.expected;
             said.sequence = old.expected;
+            self.sent += 1;
             answer = talk::check_in(&mut self.link, address, &said).await.map_err(talk)?;
         }
         let CheckInAnswer::Taken(mut taken) = answer else { return Err(talk(TalkError::Status(409))) };
+        self.acknowledged += 1;
         let policies = taken.policies.clone().unwrap_or_default();
         let applied = if taken.policies.is_some() { self.apply(address, &policies).await } else { Ok(()) };
         let listed = match taken.sitelist.clone().filter(|news| Some(&*news.etag) != self.state.etag()) {

@@ -63,6 +63,8 @@ struct Life {
     line_at: Duration,
     /// Whether somebody woke the agent: what comes with the next check-in counts at once.
     woken: bool,
+    /// The handler that knows the agent, by its last check-in.
+    known_at: Option<String>,
     refused: u32,
     line: Option<Line>,
     lines: u64,
@@ -153,6 +155,7 @@ impl Life {
             update_at: uptime() + first,
             line_at: uptime(),
             woken: false,
+            known_at: None,
             refused: 0,
             line: None,
             lines: 0,
@@ -182,7 +185,9 @@ impl Life {
             if due {
                 agent.fallback.contact_begins(now);
             }
-            let until = match agent.settle().await {
+            let next = agent.settle().await;
+            self.introduce(agent);
+            let until = match next {
                 Next::Wait { until } => {
                     self.line = None;
                     // The list may have repositories that are no handlers.
@@ -215,7 +220,21 @@ impl Life {
         }
     }
 
+    /// A handler that the agent has come to knows nothing of it: neither its place in the tree nor what it has. It is
+    /// told soon, and not by everybody at once whom the same trouble has brought there.
+    fn introduce(&mut self, agent: &mut Agent) {
+        let Some(address) = agent.fallback.current().map(|it| it.address.clone()) else { return };
+        if self.known_at.as_ref().is_some_and(|known| *known != address) {
+            let draw = agent.draw();
+            let within = agent.options.pace.retry_first / SOON;
+            let soon = uptime() + pace::anywhere(within, agent.state.seed(), draw);
+            self.checkin_at = self.checkin_at.min(soon);
+            self.known_at = Some(address);
+        }
+    }
+
     async fn check_in(&mut self, agent: &mut Agent) {
+        let address = agent.fallback.current().map(|it| it.address.clone());
         let from = if std::mem::take(&mut self.woken) { From::Now } else { From::NextContact };
         let done = agent.check_in_once(from).await;
         // The next one is far off: a handler has better things to hold than idle connections.
@@ -224,8 +243,9 @@ impl Life {
         match done {
             Ok(taken) => {
                 self.refused = 0;
+                self.known_at = address;
                 self.checkin_at = now + next_checkin(agent, &taken);
-                self.act(&taken, now);
+                self.act(agent, &taken, now);
             }
             Err(CheckInError::Talk { address, error }) if error.blames_handler() => {
                 // The next handler has it at once; with nobody left it is due when somebody answers again.
@@ -241,12 +261,18 @@ impl Life {
         }
     }
 
-    fn act(&mut self, taken: &CheckedIn, now: Duration) {
+    fn act(&mut self, agent: &mut Agent, taken: &CheckedIn, now: Duration) {
         for action in &taken.actions {
             match action.kind {
                 ActionKind::Update => self.update_at = now,
-                // We are here.
-                ActionKind::Wake | ActionKind::Unknown => {}
+                // The line has brought it before.
+                ActionKind::Wake if self.seen.as_ref().is_some_and(|(_, id)| *id == action.id) => {}
+                // Without a line this is how a wake-up arrives.
+                ActionKind::Wake => {
+                    agent.fallback.contact_begins(now);
+                    self.update_at = now;
+                }
+                ActionKind::Unknown => {}
             }
         }
     }
@@ -315,10 +341,6 @@ impl Life {
                 tracing::info!(handler = line.to, "the handler is going away");
                 self.line = None;
                 agent.fallback.failed(now);
-                // The next one is to know of us, and of all the others that were there.
-                let draw = agent.draw();
-                let within = agent.options.pace.retry_first / SOON;
-                self.checkin_at = now + pace::anywhere(within, agent.state.seed(), draw);
             }
             Heard::Said(Message::Unknown) => {}
             Heard::Lost(why) => {
@@ -401,11 +423,14 @@ impl Life {
         match order {
             Order::Status => {}
             Order::CheckIn => {
+                agent.fallback.contact_begins(uptime());
                 agent.fallback.look_again(Cause::Asked, uptime());
                 match agent.check_in().await {
                     Ok(taken) => {
+                        let known_at = agent.fallback.current().map(|it| it.address.clone());
+                        self.known_at = known_at.or(self.known_at.take());
                         self.checkin_at = uptime() + next_checkin(agent, &taken);
-                        self.act(&taken, uptime());
+                        self.act(agent, &taken, uptime());
                     }
                     Err(why) => error = Some(why.to_string()),
                 }

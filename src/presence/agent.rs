@@ -1,5 +1,6 @@
 //! One agent as it is known here: what it said, where it stands, and when that changes by itself. Pure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,7 @@ pub struct Agent {
     pub heard: Timestamp,
     /// The last check-in; 0 before the first.
     pub checked_in: Timestamp,
-    /// Check-ins that were acknowledged, ever.
+    /// Check-ins that were acknowledged, ever: here and at all nodes below.
     pub check_ins: u64,
     /// How it stays in contact.
     pub contact: Contact,
@@ -51,6 +52,9 @@ pub struct Agent {
     /// Whether another machine uses the same identity.
     pub cloned: bool,
     pub(super) boots: Boots,
+    /// What each node below has told of check-ins so far: of what it tells next, the rest is counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) counted: BTreeMap<String, u64>,
     #[serde(skip)]
     pub(super) link: Option<Link>,
     /// What it had not when the documents were compared with it last; nothing before that.
@@ -86,9 +90,31 @@ impl Agent {
             told: Box::default(),
             cloned: false,
             boots: Boots::default(),
+            counted: BTreeMap::new(),
             link: None,
             noted: Timestamp(0),
             lacks: None,
+        }
+    }
+
+    /// A node below has seen so many check-ins of this agent. A number below the last one: it has begun anew.
+    pub(super) fn count(&mut self, node: &str, check_ins: u64) -> bool {
+        let before = self.counted.insert(node.to_owned(), check_ins).unwrap_or_default();
+        let more = check_ins.checked_sub(before).unwrap_or(check_ins);
+        self.check_ins = self.check_ins.saturating_add(more);
+        more > 0
+    }
+
+    /// What a node below tells of this agent takes the place of what is known. An agent that has not checked in there
+    /// yet has said nothing about itself there: what it said elsewhere stays.
+    pub(super) fn follow(&mut self, told: Self) {
+        let (check_ins, counted) = (self.check_ins, std::mem::take(&mut self.counted));
+        let before = std::mem::replace(self, told);
+        (self.check_ins, self.counted) = (check_ins, counted);
+        if self.checked_in == Timestamp(0) {
+            let Self { told, checked_in, interval, boots, cloned, .. } = before;
+            (self.told, self.checked_in, self.interval) = (told, checked_in, interval);
+            (self.boots, self.cloned) = (boots, cloned);
         }
     }
 

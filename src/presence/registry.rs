@@ -4,7 +4,7 @@
 //! Every agent has at most one place in the queue, at the moment [`Agent::next`] says. What comes out has to be done
 //! by whoever holds the registry: links pinged and closed, changes counted, written down and told upward.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::AgentId;
 use super::agent::{Agent, Lacks, Link, Turn};
@@ -41,6 +41,26 @@ pub(super) enum Refused {
 
 /// Catalogues of one agent that are known from its traffic.
 const CATALOGUES: usize = 32;
+
+/// A node below, and what its reports are worth.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Teller<'n> {
+    /// Its name.
+    pub(super) node: &'n str,
+    /// A later report of it was here before this one, which hung on its way.
+    pub(super) overtaken: bool,
+}
+
+/// What of a report about an agent is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// Everything.
+    Whole,
+    /// Its check-ins; where the agent is is known better.
+    Count,
+    /// Nothing that was not known.
+    Not,
+}
 
 /// The table.
 #[derive(Debug)]
@@ -285,32 +305,36 @@ impl Registry {
         effects
     }
 
-    /// A node below says this of an agent. Taken if it is newer than what is known; whether it was.
-    pub(super) fn reported(&mut self, agent: Agent, now: Timestamp) -> (bool, Vec<Effect>) {
+    /// A node below says this of an agent. Taken if it is newer than what is known; its check-ins count in any case.
+    pub(super) fn reported(&mut self, agent: Agent, by: Teller<'_>, now: Timestamp) -> (Taken, Vec<Effect>) {
         let id = agent.id.clone();
         let mut effects = Vec::new();
         let Some(known) = self.agents.get(&id) else {
             if self.make_room().is_err() {
-                return (false, effects);
+                return (Taken::Not, effects);
             }
-            self.insert(agent);
+            let mut new = Agent { check_ins: 0, counted: BTreeMap::new(), ..agent };
+            new.count(by.node, agent.check_ins);
+            self.insert(new);
             self.enqueue(&id);
-            return (true, vec![Effect::Changed(id)]);
+            return (Taken::Whole, vec![Effect::Changed(id)]);
         };
-        let same = known.handler == agent.handler;
+        let same = known.handler == agent.handler && !by.overtaken;
         let newer = agent.boots.is_newer_than(&known.boots).unwrap_or(agent.heard >= known.heard);
-        if !same && !newer {
-            return (false, effects);
-        }
-        self.change(&id, |known, _| {
+        let taken = self.change(&id, |known, _| {
+            let counted = !by.overtaken && known.count(by.node, agent.check_ins);
+            if !same && !newer {
+                return if counted { Taken::Count } else { Taken::Not };
+            }
             if let Some(link) = known.link {
                 end(known, Cause::Moved, now, &mut effects);
                 effects.push(Effect::Close(id.clone(), link.number));
             }
-            *known = agent;
+            known.follow(agent);
             effects.push(Effect::Changed(id.clone()));
+            Taken::Whole
         });
-        (true, effects)
+        (taken.unwrap_or(Taken::Not), effects)
     }
 
     /// What an agent lacks that has said `sequence` last.

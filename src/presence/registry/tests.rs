@@ -380,14 +380,63 @@ fn the_newer_of_two_handlers_has_the_agent_once() {
     let mut reported = below.agent(&id(1)).unwrap().clone();
     reported.handler = Some("branch".to_owned());
     let mut registry = Registry::new(rules());
-    assert!(registry.reported(reported.clone(), START).0);
+    assert_eq!(registry.reported(reported.clone(), BRANCH, START).0, Taken::Whole);
     assert_eq!(registry.agent(&id(1)).unwrap().handler.as_deref(), Some("branch"));
     assert_eq!(registry.next(), None, "the other node turns its hands");
     registry.check_in(&id(1), told(6), seconds(1)).unwrap();
     assert_eq!(registry.agent(&id(1)).unwrap().handler, None);
     reported.heard = seconds(100);
-    assert!(!registry.reported(reported, seconds(100)).0, "an older sequence, however late it is told");
+    let again = registry.reported(reported, BRANCH, seconds(100)).0;
+    assert_eq!(again, Taken::Not, "an older sequence, however late it is told");
     assert_eq!(registry.len(), 1);
+}
+
+const BRANCH: Teller<'_> = Teller { node: "branch", overtaken: false };
+
+/// What a node called so tells of agent 1 after these check-ins.
+fn of(node: &str, check_ins: u64, sequence: u64) -> Agent {
+    let mut below = Registry::new(rules());
+    below.check_in(&id(1), told(sequence), seconds(sequence)).unwrap();
+    let known = below.agent(&id(1)).unwrap().clone();
+    Agent { handler: Some(node.to_owned()), check_ins, ..known }
+}
+
+#[test]
+fn check_ins_are_counted_once_wherever_the_agent_was_and_however_often_they_are_told() {
+    let mut registry = Registry::new(rules());
+    let tell = |registry: &mut Registry, node: &str, (check_ins, sequence), overtaken| {
+        let taken = registry.reported(of(node, check_ins, sequence), Teller { node, overtaken }, START).0;
+        (taken, registry.agent(&id(1)).unwrap().check_ins)
+    };
+    assert_eq!(tell(&mut registry, "a", (5, 5), false), (Taken::Whole, 5));
+    assert_eq!(tell(&mut registry, "a", (5, 5), false), (Taken::Whole, 5), "told again");
+    assert_eq!(tell(&mut registry, "b", (2, 8), false), (Taken::Whole, 7), "it is elsewhere now");
+    assert_eq!(tell(&mut registry, "a", (6, 6), false), (Taken::Count, 8), "what the first had not told yet");
+    assert_eq!(tell(&mut registry, "a", (6, 6), false), (Taken::Not, 8));
+    registry.check_in(&id(1), told(9), seconds(9)).unwrap();
+    assert_eq!(tell(&mut registry, "a", (8, 11), false), (Taken::Whole, 11), "one here, two more there");
+    assert_eq!(tell(&mut registry, "a", (7, 10), true), (Taken::Not, 11), "this one hung on its way");
+    assert_eq!(tell(&mut registry, "a", (1, 12), false), (Taken::Whole, 12), "it was forgotten there");
+}
+
+#[test]
+fn what_an_agent_said_stays_known_while_it_has_said_nothing_to_its_next_handler() {
+    let mut registry = Registry::new(rules());
+    let mut first = of("a", 3, 3);
+    first.told.properties.tags = vec!["till".to_owned()];
+    registry.reported(first, Teller { node: "a", overtaken: false }, START);
+    let mut second = Registry::new(rules());
+    second.open(&id(1), Contact::Stream, 1, seconds(60)).unwrap();
+    let next = Agent { handler: Some("b".to_owned()), ..second.agent(&id(1)).unwrap().clone() };
+    assert_eq!(registry.reported(next, Teller { node: "b", overtaken: false }, START).0, Taken::Whole);
+    let known = registry.agent(&id(1)).unwrap();
+    assert_eq!((known.handler.as_deref(), known.standing.state), (Some("b"), State::Connected));
+    assert_eq!((&*known.told.properties.tags, known.check_ins), (&["till".to_owned()][..], 3));
+    assert_eq!(known.checked_in, seconds(3));
+    assert_eq!(
+        registry.reported(of("a", 4, 2), Teller { node: "a", overtaken: false }, START).0,
+        Taken::Count
+    );
 }
 
 #[test]
