@@ -171,7 +171,7 @@ const ADAPTERS: &[(&str, &[&str])] = &[
             "telemetry/otlp/",
         ],
     ),
-    ("indicatif", &["cli/bars.rs", "demo/progress.rs"]),
+    ("indicatif", &["cli/bars.rs", "demo/cache/progress.rs"]),
     ("libc", &["server/ttl.rs"]),
     ("listenfd", &["app/systemd.rs"]),
     ("lzma_rust2", &["repository/preset/apt/unpack.rs"]),

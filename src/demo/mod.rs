@@ -1,34 +1,25 @@
-//! `waypost demo`: one branch office on this machine, with made-up files, and the figures measured while it works.
+//! `waypost demo`: the product at work on this machine, with made-up files, and the figures measured while it works.
 //!
-//! The pieces: a master (a node that serves a directory) behind `witness`, which counts the requests that
-//! reach headquarters; `wan`, a throttled line that counts the bytes that cross it and can be cut; the handler
-//! (a second node); and `agent`s that hash what they get. Both nodes are started from configuration files, as `waypost serve`
-//! would. `scene` builds all of it, `acts` is the story, `report` says what was measured.
+//! `cache` is the story of one file and many agents behind one thin line. What a story needs is here: a directory that
+//! goes with it ([`Folder`](folder::Folder)), certificates, made-up bodies, and the WAN, a throttled line that counts
+//! the bytes that cross it and can be cut.
 
-mod acts;
-mod agent;
-mod content;
-mod crowd;
+mod cache;
+mod folder;
+mod noise;
 mod pki;
-mod progress;
-mod report;
-mod scene;
-#[cfg(test)]
-mod stand_in;
+mod print;
 mod wan;
-mod witness;
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::report::Report;
-use self::scene::Scene;
+use self::print::say;
 
 /// Exit code of a demo in which a check failed (INTERFACE: failed verification).
 const FAILED: u8 = 8;
@@ -36,9 +27,6 @@ const FAILED: u8 = 8;
 const INTERRUPTED: u8 = 130;
 /// Exit code after TERM.
 const TERMINATED: u8 = 143;
-
-/// Tests look at the report; a story with failures on purpose would only confuse who reads their output.
-const QUIET: bool = cfg!(test);
 
 /// What the demo shows.
 #[derive(Clone, Debug)]
@@ -104,7 +92,7 @@ pub async fn run(options: &Options, nodes: &impl StartNode) -> anyhow::Result<Ex
     // A default TERM would leave the directory of the run behind.
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        code = tell(options, nodes) => code,
+        held = cache::tell(options, nodes) => Ok(if held? { ExitCode::SUCCESS } else { FAILED.into() }),
         _ = tokio::signal::ctrl_c() => interrupted(INTERRUPTED),
         _ = terminate.recv() => interrupted(TERMINATED),
     }
@@ -113,23 +101,6 @@ pub async fn run(options: &Options, nodes: &impl StartNode) -> anyhow::Result<Ex
 fn interrupted(code: u8) -> anyhow::Result<ExitCode> {
     say("\nInterrupted.")?;
     Ok(code.into())
-}
-
-async fn tell(options: &Options, nodes: &impl StartNode) -> anyhow::Result<ExitCode> {
-    let scene = Scene::build(options, nodes).await.context("cannot set up the demo")?;
-    say(&report::opening(&scene))?;
-    let mut report = Report::default();
-    let outcome = acts::play(&scene, &mut report).await;
-    if outcome.is_ok() {
-        say(&report.closing(&scene))?;
-        if options.keep {
-            say(&report::invitation(&scene))?;
-            std::future::pending::<()>().await;
-        }
-    }
-    scene.close().await;
-    outcome?;
-    Ok(if report.failed() { FAILED.into() } else { ExitCode::SUCCESS })
 }
 
 /// Each agent is two sockets in this process.
@@ -147,44 +118,9 @@ fn allow_descriptors(agents: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A paragraph on stdout; colours only where they can be seen.
-fn say(text: &str) -> anyhow::Result<()> {
-    if QUIET {
-        return Ok(());
-    }
-    let mut out = anstream::stdout().lock();
-    writeln!(out, "{text}")?;
-    Ok(out.flush()?)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::stand_in::StandIn;
     use super::*;
-
-    async fn play(nodes: &StandIn, agents: usize) -> (Report, std::path::PathBuf) {
-        let options = Options { agents, size: 1 << 20, wan: 4_000_000, ..Options::default() };
-        let scene = Scene::build(&options, nodes).await.unwrap();
-        let folder = scene.file("");
-        let mut report = Report::default();
-        acts::play(&scene, &mut report).await.unwrap();
-        assert!(report.closing(&scene).contains("together"));
-        scene.close().await;
-        (report, folder)
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_handler_that_does_its_work_passes_every_check() {
-        let (report, folder) = play(&StandIn { shares: true }, 8).await;
-        assert!(!report.failed(), "{report:?}");
-        assert!(!folder.exists());
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_handler_that_fetches_for_each_agent_fails_the_demo() {
-        let (report, _) = play(&StandIn { shares: false }, 3).await;
-        assert!(report.failed(), "{report:?}");
-    }
 
     #[test]
     fn what_is_out_of_bounds_is_said() {
