@@ -217,7 +217,7 @@ impl Life {
             Ok(taken) => {
                 self.refused = 0;
                 self.checkin_at = now + next_checkin(agent, &taken);
-                self.act(&taken, now);
+                self.act(agent, &taken, now);
             }
             Err(CheckInError::Talk { address, error }) if error.blames_handler() => {
                 // The next handler has it at once; with nobody left it is due when somebody answers again.
@@ -233,12 +233,22 @@ impl Life {
         }
     }
 
-    fn act(&mut self, taken: &CheckedIn, now: Duration) {
+    fn act(&mut self, agent: &mut Agent, taken: &CheckedIn, now: Duration) {
+        let at = agent.fallback.current().map(|it| it.address.clone());
         for action in &taken.actions {
             match action.kind {
                 ActionKind::Update => self.update_at = now,
-                // We are here.
-                ActionKind::Wake | ActionKind::Unknown => {}
+                // Who has no line, or none at that moment, is woken by the answer to its check-in: what a wake-up makes
+                // happen beside one happens now. Who was told over its line has done so.
+                ActionKind::Wake => {
+                    let wake = at.clone().map(|at| (at, action.id));
+                    if self.seen != wake {
+                        self.seen = wake;
+                        self.update_at = now;
+                        agent.fallback.contact_begins(now);
+                    }
+                }
+                ActionKind::Unknown => {}
             }
         }
     }
@@ -378,7 +388,7 @@ impl Life {
                 match agent.check_in().await {
                     Ok(taken) => {
                         self.checkin_at = uptime() + next_checkin(agent, &taken);
-                        self.act(&taken, uptime());
+                        self.act(agent, &taken, uptime());
                     }
                     Err(why) => error = Some(why.to_string()),
                 }
