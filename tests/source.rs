@@ -36,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admin", &["base", "telemetry"]),
     ("agent", &["base", "protocol", "repository", "fleet"]),
     ("config", &["base", "protocol", "repository", "fleet", "agent"]),
-    ("demo", &["base"]),
+    ("demo", &["base", "protocol", "repository", "agent"]),
     ("cli", &["base", "fleet", "admin", "agent", "config"]),
     (
         "app",

@@ -1,10 +1,12 @@
 //! `waypost demo`: the product at work on this machine, with made-up files, and the figures measured while it works.
 //!
-//! `cache` is the story of one file and many agents behind one thin line. What a story needs is here: a directory that
+//! Two stories: `fleet`, the day of a branch office in which everything happens, and `cache`, one file and many agents
+//! behind one thin line. What a story needs is here: a directory that
 //! goes with it ([`Folder`](folder::Folder)), certificates, made-up bodies, and the WAN, a throttled line that counts
 //! the bytes that cross it and can be cut.
 
 mod cache;
+mod fleet;
 mod folder;
 mod noise;
 mod pki;
@@ -25,22 +27,36 @@ use self::print::say;
 const FAILED: u8 = 8;
 /// Exit code after Ctrl-C.
 const INTERRUPTED: u8 = 130;
-/// Exit code after TERM.
+/// Exit code after TERM, or when the terminal went away.
 const TERMINATED: u8 = 143;
+
+/// Which story is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Story {
+    /// Headquarters, two handlers and their agents, and what happens when one of them or the WAN dies.
+    #[default]
+    Fleet,
+    /// One handler, and agents that all want the same file.
+    Cache,
+}
 
 /// What the demo shows.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Agents that ask at the same moment, 2 to 2,000.
+    /// Which story.
+    pub story: Story,
+    /// Agents, 2 to 2,000.
     pub agents: usize,
-    /// Bytes of the signature file, 1 MiB to 4 GiB; the package has half of it.
+    /// Bytes of the largest file, 1 MiB to 4 GiB.
     pub size: u64,
     /// Bytes per second that the WAN carries in each direction, at least 100 KB.
     pub wan: u64,
-    /// Leave the handler running at the end, until Ctrl-C.
+    /// Leave the nodes running at the end, until Ctrl-C.
     pub keep: bool,
-    /// Port of the handler on 127.0.0.1; 0 lets the kernel choose.
+    /// Port of the handler on 127.0.0.1; 0 lets the kernel choose. The story of the fleet chooses itself.
     pub port: u16,
+    /// Of the story of the fleet nothing is said but its outcome, as JSON.
+    pub json: bool,
 }
 
 impl Options {
@@ -58,7 +74,15 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { agents: 50, size: 16 << 20, wan: 2_500_000, keep: false, port: 0 }
+        Self {
+            story: Story::default(),
+            agents: 50,
+            size: 8 << 20,
+            wan: 2_500_000,
+            keep: false,
+            port: 0,
+            json: false,
+        }
     }
 }
 
@@ -81,20 +105,30 @@ pub trait StartNode: Sync {
     fn start(&self, config: &Path) -> impl Future<Output = anyhow::Result<RunningNode>> + Send;
 }
 
-/// Runs the demo: story and figures on stdout, progress on stderr. Exit code 8 if a check failed, 130 after Ctrl-C,
-/// 143 after TERM.
+/// Runs the demo: story and figures on stdout, progress on stderr. The story of the fleet runs `program` (this one)
+/// for its nodes, that of the cache has `nodes` started in this process. Exit code 8 if a check failed, 130 after
+/// Ctrl-C, 143 after TERM or when its terminal went away.
 ///
 /// # Errors
 /// It could not be set up: no room, no ports, too few file descriptors, a node that does not start.
-pub async fn run(options: &Options, nodes: &impl StartNode) -> anyhow::Result<ExitCode> {
+pub async fn run(options: &Options, nodes: &impl StartNode, program: &Path) -> anyhow::Result<ExitCode> {
     options.check()?;
     allow_descriptors(options.agents)?;
-    // A default TERM would leave the directory of the run behind.
+    // A default TERM would leave the directory of the run and its nodes behind, and so would a terminal that goes away.
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     tokio::select! {
-        held = cache::tell(options, nodes) => Ok(if held? { ExitCode::SUCCESS } else { FAILED.into() }),
+        held = tell(options, nodes, program) => Ok(if held? { ExitCode::SUCCESS } else { FAILED.into() }),
         _ = tokio::signal::ctrl_c() => interrupted(INTERRUPTED),
         _ = terminate.recv() => interrupted(TERMINATED),
+        _ = hang_up.recv() => Ok(TERMINATED.into()),
+    }
+}
+
+async fn tell(options: &Options, nodes: &impl StartNode, program: &Path) -> anyhow::Result<bool> {
+    match options.story {
+        Story::Fleet => fleet::tell(options, program).await,
+        Story::Cache => cache::tell(options, nodes).await,
     }
 }
 
@@ -103,10 +137,10 @@ fn interrupted(code: u8) -> anyhow::Result<ExitCode> {
     Ok(code.into())
 }
 
-/// Each agent is two sockets in this process.
+/// Each agent is some files and sockets in this process: two in the story of the cache, up to eight in that of the fleet.
 fn allow_descriptors(agents: usize) -> anyhow::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let need = agents as u64 * 2 + 200;
+    let need = agents as u64 * 10 + 300;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < need) {
         let raised =
