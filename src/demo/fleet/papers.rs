@@ -34,6 +34,10 @@ connections_per_address = {connections}
 
 [agents]
 checkin_interval = "{seconds}s"
+# An agent of a machine that is too busy is not late with intervals this short.
+late_after = 20
+offline_after = 40
+stalled_after = 20
 
 [log]
 access = "{name}.access.log"
