@@ -4,8 +4,6 @@ use waypost::agent::{Agent, CheckInError, Order, ask};
 use waypost::protocol::agent_api::{ActionKind, Contact, Message};
 use waypost::testkit::handler::{Handler, Script, sitelist};
 use waypost::testkit::node::eventually;
-use waypost::testkit::origin::Origin;
-use waypost::testkit::script::Script as OriginScript;
 
 use crate::scene::{Running, Scene};
 
@@ -155,35 +153,6 @@ async fn a_new_list_counts_from_the_next_check_in_and_at_once_after_a_wake_up() 
     })
     .await;
     eventually("it holds its line to the other", async || two.lines() > 0).await;
-}
-
-#[tokio::test]
-async fn the_answer_to_a_check_in_wakes_an_agent_without_a_line() {
-    let scene = Scene::new();
-    let origin = Origin::start().await;
-    origin.set("/Software/SHA256SUMS", OriginScript::text(""));
-    let (one, two) = (handler(&scene).await, handler(&scene).await);
-    let list = sitelist(1, &[("one", &one.authority(), 1), ("two", &two.authority(), 2)]);
-    let turned = sitelist(2, &[("two", &two.authority(), 1), ("one", &one.authority(), 2)]);
-    for it in [&one, &two] {
-        it.change(|script| {
-            script.repositories = origin.authority().parse().ok();
-            (script.sitelist, script.next_checkin_s) = (Some(list.clone()), 1);
-        });
-    }
-    let mut options = scene.options(&[one.authority()]);
-    options.updates = vec![scene.update("generic", "")];
-    let agent = Running::start(options);
-    let looks = || origin.counts("/Software/SHA256SUMS").requests;
-    eventually("it has looked for updates", async || looks() == 1 && one.checkins().len() > 1).await;
-    one.change(|script| {
-        (script.actions, script.sitelist) = (vec![ActionKind::Wake], Some(turned));
-        // Nothing else brings it back within the time of a test.
-        script.next_checkin_s = 3_600;
-    });
-    eventually("it looks again", async || looks() > 1).await;
-    let handler = Some(two.authority());
-    eventually("its new list counts", async || agent.status().await.handler == handler).await;
 }
 
 #[tokio::test]
