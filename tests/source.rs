@@ -36,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admin", &["base", "telemetry"]),
     ("agent", &["base", "protocol", "repository", "fleet"]),
     ("config", &["base", "protocol", "repository", "fleet", "agent"]),
-    ("demo", &["base"]),
+    ("demo", &["base", "protocol", "repository", "agent"]),
     ("cli", &["base", "fleet", "admin", "agent", "config"]),
     (
         "app",
@@ -174,7 +174,7 @@ const ADAPTERS: &[(&str, &[&str])] = &[
             "telemetry/otlp/",
         ],
     ),
-    ("indicatif", &["cli/bars.rs", "demo/progress.rs"]),
+    ("indicatif", &["cli/bars.rs", "demo/cache/progress.rs"]),
     ("libc", &["server/ttl.rs"]),
     ("listenfd", &["app/systemd.rs"]),
     ("lzma_rust2", &["repository/preset/apt/unpack.rs"]),

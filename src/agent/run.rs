@@ -262,15 +262,19 @@ impl Life {
     }
 
     fn act(&mut self, agent: &mut Agent, taken: &CheckedIn, now: Duration) {
+        let at = agent.fallback.current().map(|it| it.address.clone());
         for action in &taken.actions {
             match action.kind {
                 ActionKind::Update => self.update_at = now,
-                // The line has brought it before.
-                ActionKind::Wake if self.seen.as_ref().is_some_and(|(_, id)| *id == action.id) => {}
-                // Without a line this is how a wake-up arrives.
+                // Who has no line, or none at that moment, is woken by the answer to its check-in: what a wake-up makes
+                // happen beside one happens now. Who was told over its line has done so.
                 ActionKind::Wake => {
-                    agent.fallback.contact_begins(now);
-                    self.update_at = now;
+                    let wake = at.clone().map(|at| (at, action.id));
+                    if self.seen != wake {
+                        self.seen = wake;
+                        self.update_at = now;
+                        agent.fallback.contact_begins(now);
+                    }
                 }
                 ActionKind::Unknown => {}
             }
