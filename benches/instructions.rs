@@ -90,6 +90,10 @@ async fn count_all() -> anyhow::Result<Vec<(String, u64)>> {
     let ordinary = || Setup { counted: true, ..Setup::new(origin.address(), 64) };
     let listed =
         || Setup { upstream: format!("{}o/", listing.url()), repository: "checksums = true\n", ..ordinary() };
+    let passive = || Setup {
+        repository: "[[repository.rule]]\nmatch = \"**\"\nimmutable = true\n[agents]\nstate_dir = \"state\"\npassive = true\n",
+        ..ordinary()
+    };
     let mut counts = Vec::new();
     for (name, path, setup, ask) in [
         (
@@ -105,6 +109,7 @@ async fn count_all() -> anyhow::Result<Vec<(String, u64)>> {
             &|| Setup { access: true, ..ordinary() },
             Ask { http2: false, many: 2_000 },
         ),
+        ("4 KiB, passive agents", "/o/4096/small", &passive, Ask { http2: false, many: 2_000 }),
         ("4 KiB, listed", "/o/small", &listed, Ask { http2: false, many: 2_000 }),
         ("16 MiB, HTTP/1.1", "/o/16777216/large", &ordinary, Ask { http2: false, many: 20 }),
     ] {

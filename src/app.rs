@@ -6,6 +6,7 @@ mod catalogue;
 mod control;
 mod documents;
 mod door;
+mod editions;
 mod events;
 mod explain;
 mod explain_catalogue;
@@ -34,7 +35,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::{Admin, AdminSocket, AdminTls, Operator as _};
 use crate::base::clock::Clock;
-use crate::cli::DemoArgs;
+use crate::cli::{DemoArgs, Story};
 use crate::config::{self, CheckedConfig};
 use crate::demo::{self, RunningNode, StartNode};
 use crate::fill::Fills;
@@ -131,7 +132,9 @@ impl Node {
             .presence
             .as_ref()
             .zip(built.control.as_ref())
-            .map(|(presence, control)| presence::run(config, presence, control, watch.clone()))
+            .map(|(presence, control)| {
+                presence::run(config, presence, (built.passed, built.editions), (control, watch.clone()))
+            })
             .transpose()?;
         let worker = NodeWorker(Arc::downgrade(&operator));
         let mut following = operator.fleet.as_ref().map(|fleet| fleet.run(Arc::new(worker)));
@@ -400,11 +403,16 @@ impl Orders {
 ///
 /// # Errors
 /// It could not be set up.
-pub fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
-    let DemoArgs { agents, size, wan, keep, port } = args;
-    let options = demo::Options { agents, size, wan, keep, port: port.unwrap_or(0) };
+pub fn demo(args: DemoArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let DemoArgs { story, agents, size, wan, keep, port } = args;
+    let story = match story {
+        Story::Fleet => demo::Story::Fleet,
+        Story::Cache => demo::Story::Cache,
+    };
+    let options = demo::Options { story, agents, size, wan, keep, port: port.unwrap_or(0), json };
+    let program = std::env::current_exe().context("cannot find this program")?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    runtime.block_on(demo::run(&options, &DemoNodes))
+    runtime.block_on(demo::run(&options, &DemoNodes, &program))
 }
 
 /// Starts the demo's nodes in this process, from the files it wrote for them.

@@ -15,7 +15,7 @@ use std::{env, fs};
 type Target = fn(&[u8]);
 
 /// All of them, by the name of their corpus.
-const TARGETS: [(&str, Target); 11] = [
+const TARGETS: [(&str, Target); 18] = [
     ("replica_log", targets::replica_log),
     ("site_stat", targets::site_stat),
     ("pointers", targets::pointers),
@@ -27,6 +27,13 @@ const TARGETS: [(&str, Target); 11] = [
     ("range", targets::range),
     ("sitelist", targets::sitelist),
     ("expression", targets::expression),
+    ("config", targets::config),
+    ("documents", targets::documents),
+    ("check_in", targets::check_in),
+    ("report", targets::report),
+    ("frame", targets::frame),
+    ("bundle", targets::bundle),
+    ("reply_head", targets::reply_head),
 ];
 
 fn folder() -> PathBuf {
@@ -61,7 +68,7 @@ fn mutations_are_read_without_a_panic() {
     let number = |name: &str, default: u64| -> u64 {
         env::var(name).map_or(default, |text| text.parse().expect("a number"))
     };
-    let (seed, rounds) = (number("WAYPOST_SEED", 1), number("WAYPOST_MUTATIONS", 3_000));
+    let (seed, rounds) = (number("WAYPOST_SEED", 1), number("WAYPOST_MUTATIONS", 2_000));
     for (name, target) in TARGETS {
         let corpus = corpus(name);
         for round in 0..rounds {

@@ -1,7 +1,18 @@
+//! Storms: of everything ([`everything`]), and here of publications.
+//!
 //! Two hundred editions in bursts, an origin that breaks now and then, and agents that read all the while: whatever
 //! an agent gets under a listed name is some edition's content of it, and all of one reading is of one edition.
 
-#![expect(clippy::expect_used, reason = "a test may stop at the first broken assumption")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may stop at the first broken assumption, and what was skipped is said"
+)]
+
+#[path = "storm/everything.rs"]
+mod everything;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

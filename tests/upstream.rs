@@ -229,6 +229,30 @@ async fn a_mirror_with_other_bytes_under_the_same_etag_and_size_is_caught_by_the
     assert_nothing_stored(&node).await;
 }
 
+/// As a log or a database that has grown or was patched further on: the overlap is the same, the validator is not.
+#[tokio::test]
+async fn another_file_that_begins_alike_is_never_gone_on_with() {
+    let (old, length) = (content::whole(40, 3 << 20), 3 * MIB);
+    let mut new = old.to_vec();
+    new[2_500_000] ^= 1;
+    let script = |body: &[u8], etag: &str| Script {
+        etag: Some(etag.to_owned()),
+        ..Script::bytes(Bytes::copy_from_slice(body))
+    };
+    for ranges in [Ranges::Honour, Ranges::Ignore, Ranges::IgnoreCondition] {
+        let first = script(&old, "\"v1\"").breaking(2 * MIB + 5, How::Reset, ALWAYS);
+        let next = Script { ranges, ..script(&new, "\"v2\"") };
+        let (origins, node) = scene([first, next]).await;
+        assert_broken(&node.get(PATH, &[]).await, 40);
+        assert!(origins[1].counts(PATH).requests > 0, "{ranges:?}: it was asked");
+        assert_nothing_stored(&node).await;
+        origins[0].set(PATH, Script::status(500, &[]));
+        let answer = node.get(PATH, &[]).await;
+        assert_eq!((answer.status, answer.end, answer.header("etag")), (200, End::Complete, Some("\"v2\"")));
+        assert!(answer.body == new && answer.body.len() as u64 == length, "{ranges:?}: wrong bytes");
+    }
+}
+
 #[tokio::test]
 async fn parts_that_lie_on_resume_are_refused_and_the_next_upstream_goes_on() {
     let length = 2 * MIB;

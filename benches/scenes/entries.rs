@@ -64,7 +64,7 @@ pub async fn entries() -> anyhow::Result<Vec<Figure>> {
                 }
             }
         }
-        let memory = node.tree.memory()?;
+        let memory = node.memory()?;
         if entries == FEW {
             empty = memory;
         } else {

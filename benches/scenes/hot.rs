@@ -160,10 +160,10 @@ pub async fn idle(peer: Peer, origin: &Origin) -> anyhow::Result<Vec<Figure>> {
     };
     drop(open(64).await?);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let before = server.tree.memory()?;
+    let before = server.memory()?;
     let agents = open(IDLE).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let each = server.tree.memory()?.saturating_sub(before) as f64 / agents.len() as f64 / 1024.0;
+    let each = server.memory()?.saturating_sub(before) as f64 / agents.len() as f64 / 1024.0;
     Ok(vec![Figure::new("5,000 idle TLS connections: KiB each", each, 1)])
 }
 

@@ -74,6 +74,18 @@ impl Server {
         Ok(TlsConnector::from(Arc::new(config)))
     }
 
+    /// The certificate of its authority, in a file.
+    pub fn ca(&self) -> anyhow::Result<PathBuf> {
+        let file = self.dir().join("ca.pem");
+        fs::write(&file, self.authority.pem())?;
+        Ok(file)
+    }
+
+    /// Bytes of memory now, of all its processes.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        self.tree.memory()
+    }
+
     /// Processor time used so far, user and system.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
         self.tree.cpu()

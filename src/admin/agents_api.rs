@@ -51,8 +51,11 @@ pub struct AgentRow {
     pub handler: String,
     /// Whether a second machine uses its identity.
     pub cloned: bool,
-    /// What it should have and has not: `sitelist`, `policies`.
+    /// What it should have and has not: `sitelist`, `policies`, `content`.
     pub behind: Vec<String>,
+    /// The catalogues in `content` of which this node shows a newer version, and that version.
+    #[serde(default)]
+    pub newer: BTreeMap<String, String>,
     /// Its host name.
     pub host: String,
     /// Its operating system.

@@ -9,6 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::addresses::local_addresses;
 use super::fallback::{Fallback, From, Next, Pace};
 use super::link::{Identity, IdentityError, Link, Patience, TalkError};
+use super::papers::Papers;
 use super::places;
 use super::select::{Line, Method, evaluate};
 use super::shelf::ShelfError;
@@ -29,6 +30,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Whom it trusts and how it shows who it is.
     pub identity: Identity,
+    /// Where that is read again, so that it may be replaced while the agent runs.
+    pub papers: Option<Papers>,
     /// The handlers it was installed with, `host:port`.
     pub handlers: Vec<String>,
     /// How it chooses among handlers, where the sitelist does not say.
@@ -63,6 +66,7 @@ impl Options {
         let id = id.into();
         Self {
             identity: Identity { id: id.clone(), ..Identity::default() },
+            papers: None,
             id,
             state_dir: state_dir.into(),
             handlers,
@@ -130,6 +134,9 @@ pub struct Agent {
     pub(super) content: BTreeMap<String, String>,
     pub(super) last_checkin: Option<Timestamp>,
     pub(super) last_error: Option<String>,
+    /// Check-ins since the start: sent, and acknowledged.
+    pub(super) sent: u64,
+    pub(super) acknowledged: u64,
     pub(super) reports: Vec<Report>,
     boot: String,
     sequence: u64,
@@ -160,6 +167,8 @@ impl Agent {
             options,
             last_checkin: None,
             last_error: None,
+            sent: 0,
+            acknowledged: 0,
             reports: Vec::new(),
             boot: format!("{drawn:032x}"),
             sequence: 0,
@@ -228,7 +237,7 @@ impl Agent {
     /// An update has come to its end.
     pub(super) fn updated(&mut self, updater: Updater, reports: Vec<Report>) {
         self.content = updater.versions();
-        self.updater = Some(updater);
+        self.updater.insert(updater).use_link(self.link.another());
         self.reports = reports;
     }
 
@@ -251,6 +260,7 @@ impl Agent {
     }
 
     async fn verify(&mut self) {
+        self.renew();
         let before = self.fallback.current().map(|it| it.address.clone());
         let fallback = &self.fallback;
         let now = uptime();
@@ -274,6 +284,7 @@ impl Agent {
     /// One check-in with the handler in use, and what follows from its answer: sitelist and policies. A list that came
     /// counts from `from` on.
     pub(super) async fn check_in_once(&mut self, from: From) -> Result<CheckedIn, CheckInError> {
+        self.renew();
         let handlers = self.fallback.candidates().len();
         let current = self.fallback.current().ok_or(CheckInError::NoConnection(handlers))?;
         let address = current.address.clone();
@@ -298,14 +309,17 @@ impl Agent {
     async fn exchange(&mut self, address: &str, from: From) -> Result<CheckedIn, CheckInError> {
         let talk = |error| CheckInError::Talk { address: address.to_owned(), error };
         let mut said = self.report();
+        self.sent += 1;
         let mut answer = talk::check_in(&mut self.link, address, &said).await.map_err(talk)?;
         // Our answer to an earlier one was lost, or the machine was set back: what is expected is said.
         if let CheckInAnswer::Old(old) = answer {
             self.sequence = old.expected;
             said.sequence = old.expected;
+            self.sent += 1;
             answer = talk::check_in(&mut self.link, address, &said).await.map_err(talk)?;
         }
         let CheckInAnswer::Taken(mut taken) = answer else { return Err(talk(TalkError::Status(409))) };
+        self.acknowledged += 1;
         let policies = taken.policies.clone().unwrap_or_default();
         let applied = if taken.policies.is_some() { self.apply(address, &policies).await } else { Ok(()) };
         let listed = match taken.sitelist.clone().filter(|news| Some(&*news.etag) != self.state.etag()) {
@@ -385,11 +399,17 @@ impl Agent {
                 tags: tags.clone(),
                 agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             },
-            content: self.content.clone(),
+            content: self.catalogues(),
             sitelist: self.state.etag().map(str::to_owned),
             policies: self.state.policies().iter().map(|(name, it)| (name.clone(), it.to_string())).collect(),
             contact: *contact,
         }
+    }
+
+    /// What is installed, by the catalogue that it came from.
+    fn catalogues(&self) -> BTreeMap<String, String> {
+        let updates = self.options.updates.iter();
+        updates.filter_map(|it| Some((it.catalogue(), self.content.get(&it.name)?.clone()))).collect()
     }
 
     /// Another draw, for a wait.

@@ -44,6 +44,8 @@ pub enum Cause {
     Hourly,
     /// An address of this machine changed.
     AddressChanged,
+    /// The name of the handler in use leads to another machine.
+    HandlerMoved,
     /// The machine slept.
     Resumed,
     /// The list changed: who is in it, an address, the order.
@@ -63,6 +65,7 @@ impl Cause {
             Self::Started => "started",
             Self::Hourly => "hourly",
             Self::AddressChanged => "address-changed",
+            Self::HandlerMoved => "handler-moved",
             Self::Resumed => "resumed",
             Self::ListChanged => "list-changed",
             Self::Asked => "asked",
@@ -204,6 +207,10 @@ impl Fallback {
         if cause != Cause::Failed {
             self.misses = 0;
         }
+        // Another network, or somebody who has repaired it: what failed before says nothing any more.
+        if matches!(cause, Cause::AddressChanged | Cause::Resumed | Cause::Asked) {
+            self.failed.clear();
+        }
         match &mut self.phase {
             Phase::Nowhere { until } => *until = now,
             Phase::Using { untried, .. } => *untried = false,
@@ -294,6 +301,13 @@ impl Fallback {
     }
 
     fn nowhere(&mut self, now: Duration) {
+        let waits = self.pending.as_ref().is_some_and(|it| (it.0, &it.1) != (self.method, &self.candidates));
+        if waits {
+            // A list that waits for its time is better than one of which nobody is left.
+            self.phase = Phase::Blind;
+            self.adopt(now);
+            return;
+        }
         let attempt = self.misses;
         self.misses = self.misses.saturating_add(1);
         let seed = pace::chance(self.seed, self.draws);
@@ -393,6 +407,21 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_and_who_is_elsewhere_now_does_not_wait_for_a_failure_to_be_forgotten() {
+        for cause in [Cause::Asked, Cause::AddressChanged, Cause::Resumed] {
+            let mut it = machine(&["a", "b"]);
+            verify(&mut it, &[], SECOND);
+            it.failed(2 * SECOND);
+            it.look_again(Cause::Failed, 3 * SECOND);
+            verify(&mut it, &[], 3 * SECOND);
+            assert_eq!(used(&it), Some("b"), "a failed lately");
+            it.look_again(cause, 4 * SECOND);
+            verify(&mut it, &[], 4 * SECOND);
+            assert_eq!(used(&it), Some("a"), "{cause:?}");
+        }
+    }
+
+    #[test]
     fn a_handler_that_answers_and_fails_does_not_keep_the_agent_busy() {
         let mut it = machine(&["a"]);
         verify(&mut it, &[], SECOND);
@@ -478,6 +507,18 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_waits_counts_at_once_when_nobody_of_the_old_one_is_left() {
+        let mut it = machine(&["a"]);
+        verify(&mut it, &[], SECOND);
+        it.take_list(Method::Ordered, list(&["a", "b"]), From::NextContact, SECOND);
+        it.look_again(Cause::Failed, 2 * SECOND);
+        verify(&mut it, &["a"], 2 * SECOND);
+        assert_eq!(it.next(2 * SECOND), Next::Verify(Cause::ListChanged));
+        verify(&mut it, &["a"], 2 * SECOND);
+        assert_eq!(used(&it), Some("b"));
+    }
+
+    #[test]
     fn a_removed_handler_leaves_unless_the_agent_was_installed_with_it() {
         let installed = ["home:443".to_owned(), "a:443".to_owned()];
         let all = with_installed(list(&["a"]), &installed);
@@ -523,7 +564,7 @@ mod tests {
 
     proptest! {
         /// Whatever happens: the handler in use is one of the list, there is always something to do or a time to wait
-        /// for, and with one handler alive the agent ends at one that lives within one verification.
+        /// for, and with one handler alive the agent ends at one that lives within one verification of its list.
         #[test]
         fn the_machine_never_gets_stuck(events in prop::collection::vec(any_event(), 0..40), dead in 0_u8..63) {
             let names = ["a", "b", "c", "d", "e", "f"];
@@ -551,6 +592,10 @@ mod tests {
             it.look_again(Cause::Asked, now);
             prop_assert_eq!(it.next(now), Next::Verify(Cause::Asked));
             verify(&mut it, &dead, now);
+            // A list that waited takes the place of one of which nobody is left.
+            if it.next(now) == Next::Verify(Cause::ListChanged) {
+                verify(&mut it, &dead, now);
+            }
             let alive = it.candidates().iter().any(|candidate| !dead.contains(&&*candidate.handler));
             prop_assert_eq!(it.current().is_some(), alive);
             prop_assert!(used(&it).is_none_or(|used| !dead.contains(&used)));

@@ -24,7 +24,7 @@ use crate::base::limits::{AGENT_BUFFER_BYTES, UPSTREAM_HEAD_BYTES};
 use crate::protocol::caller::AGENT_HEADER;
 
 /// Who is asked and who asks.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The authorities that handlers' certificates must be of, PEM; `None` trusts the machine's.
     pub trust: Option<Vec<u8>>,
@@ -83,15 +83,21 @@ pub struct Patience {
     pub answer: Duration,
     /// For the next bytes of a body.
     pub stall: Duration,
+    /// For the answer to a probe: one small question; who takes longer is of no use.
+    pub probe: Duration,
+    /// For the answer to a check-in.
+    pub check_in: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        // Together they stay within the five seconds that a fallback may take.
+        // A handler that hangs costs a connection and a check-in at most, of the five seconds that a fallback may take.
         Self {
             connect: Duration::from_secs(2),
             answer: Duration::from_secs(10),
             stall: Duration::from_secs(20),
+            probe: Duration::from_secs(2),
+            check_in: Duration::from_secs(4),
         }
     }
 }
@@ -188,6 +194,11 @@ impl Link {
             headers.push((AUTHORIZATION, bearer));
         }
         Ok(Self { tls: TlsConnector::from(Arc::new(tls)), patience, identity: headers.into(), kept: None })
+    }
+
+    /// How long it waits for others.
+    pub(super) const fn patience(&self) -> &Patience {
+        &self.patience
     }
 
     /// One more with the same settings and a connection of its own.

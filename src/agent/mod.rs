@@ -19,6 +19,7 @@ pub mod fetch;
 pub mod link;
 pub mod names;
 pub mod pace;
+mod papers;
 pub mod places;
 pub mod plan;
 mod run;
@@ -29,8 +30,10 @@ mod status;
 mod talk;
 pub mod update;
 mod updater;
+mod whereabouts;
 
 pub use self::core::{Agent, AgentError, CheckInError, Options};
 pub use desk::{Done, Order, ask};
+pub use papers::Papers;
 pub use status::{Listed, Status};
 pub use updater::{Report, Updater};

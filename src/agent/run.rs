@@ -17,6 +17,7 @@ use super::pace;
 use super::talk;
 use super::update;
 use super::updater::{Report, Updater};
+use super::whereabouts::{Found, Whereabouts};
 use crate::base::limits::AGENT_MESSAGES;
 use crate::protocol::agent_api::{ActionKind, CheckedIn, Contact, Message};
 
@@ -62,6 +63,8 @@ struct Life {
     line_at: Duration,
     /// Whether somebody woke the agent: what comes with the next check-in counts at once.
     woken: bool,
+    /// The handler that knows the agent, by its last check-in.
+    known_at: Option<String>,
     refused: u32,
     line: Option<Line>,
     lines: u64,
@@ -72,6 +75,7 @@ struct Life {
     update_misses: u32,
     waiting: Vec<oneshot::Sender<Done>>,
     slept: Duration,
+    whereabouts: Whereabouts,
     heard: mpsc::Receiver<(u64, Heard)>,
     tell: mpsc::Sender<(u64, Heard)>,
 }
@@ -103,6 +107,7 @@ impl Agent {
                 Some(asked) = asked.recv() => life.answer(&mut self, asked).await,
                 Some((number, heard)) = life.heard.recv() => life.hear(&mut self, number, heard),
                 done = finished(&mut life.update) => life.finish_update(&mut self, done),
+                found = life.whereabouts.found() => life.find(&mut self, found),
                 told = changed(&mut addresses) => match told {
                     Ok(()) => {
                         tracing::info!("an address of this machine changed");
@@ -150,6 +155,7 @@ impl Life {
             update_at: uptime() + first,
             line_at: uptime(),
             woken: false,
+            known_at: None,
             refused: 0,
             line: None,
             lines: 0,
@@ -159,6 +165,7 @@ impl Life {
             update_misses: 0,
             waiting: Vec::new(),
             slept: slept(),
+            whereabouts: Whereabouts::default(),
             heard,
             tell,
         }
@@ -178,7 +185,9 @@ impl Life {
             if due {
                 agent.fallback.contact_begins(now);
             }
-            let until = match agent.settle().await {
+            let next = agent.settle().await;
+            self.introduce(agent);
+            let until = match next {
                 Next::Wait { until } => {
                     self.line = None;
                     // The list may have repositories that are no handlers.
@@ -197,6 +206,10 @@ impl Life {
             self.keep_line(agent, now);
             self.update_if_due(agent);
             let mut next = until.min(self.checkin_at);
+            if let Some(current) = agent.fallback.current() {
+                let every = agent.options.pace.retry_first;
+                next = next.min(self.whereabouts.look(&current.address, now, every));
+            }
             if self.update.is_none() {
                 next = next.min(self.update_at);
             }
@@ -207,7 +220,21 @@ impl Life {
         }
     }
 
+    /// A handler that the agent has come to knows nothing of it: neither its place in the tree nor what it has. It is
+    /// told soon, and not by everybody at once whom the same trouble has brought there.
+    fn introduce(&mut self, agent: &mut Agent) {
+        let Some(address) = agent.fallback.current().map(|it| it.address.clone()) else { return };
+        if self.known_at.as_ref().is_some_and(|known| *known != address) {
+            let draw = agent.draw();
+            let within = agent.options.pace.retry_first / SOON;
+            let soon = uptime() + pace::anywhere(within, agent.state.seed(), draw);
+            self.checkin_at = self.checkin_at.min(soon);
+            self.known_at = Some(address);
+        }
+    }
+
     async fn check_in(&mut self, agent: &mut Agent) {
+        let address = agent.fallback.current().map(|it| it.address.clone());
         let from = if std::mem::take(&mut self.woken) { From::Now } else { From::NextContact };
         let done = agent.check_in_once(from).await;
         // The next one is far off: a handler has better things to hold than idle connections.
@@ -216,8 +243,9 @@ impl Life {
         match done {
             Ok(taken) => {
                 self.refused = 0;
+                self.known_at = address;
                 self.checkin_at = now + next_checkin(agent, &taken);
-                self.act(&taken, now);
+                self.act(agent, &taken, now);
             }
             Err(CheckInError::Talk { address, error }) if error.blames_handler() => {
                 // The next handler has it at once; with nobody left it is due when somebody answers again.
@@ -233,14 +261,43 @@ impl Life {
         }
     }
 
-    fn act(&mut self, taken: &CheckedIn, now: Duration) {
+    fn act(&mut self, agent: &mut Agent, taken: &CheckedIn, now: Duration) {
+        let at = agent.fallback.current().map(|it| it.address.clone());
         for action in &taken.actions {
             match action.kind {
                 ActionKind::Update => self.update_at = now,
-                // We are here.
-                ActionKind::Wake | ActionKind::Unknown => {}
+                // Who has no line, or none at that moment, is woken by the answer to its check-in: what a wake-up makes
+                // happen beside one happens now. Who was told over its line has done so.
+                ActionKind::Wake => {
+                    let wake = at.clone().map(|at| (at, action.id));
+                    if self.seen != wake {
+                        self.seen = wake;
+                        self.update_at = now;
+                        agent.fallback.contact_begins(now);
+                    }
+                }
+                ActionKind::Unknown => {}
             }
         }
+    }
+
+    /// The name of a handler was looked up. One that leads elsewhere is left, as if it was another one: its old machine
+    /// may go on answering.
+    fn find(&mut self, agent: &mut Agent, found: Found) {
+        let now = uptime();
+        if agent.fallback.current().is_none_or(|current| current.address != found.0)
+            || !self.whereabouts.has_moved(found, now, agent.options.pace.verify_every)
+        {
+            return;
+        }
+        tracing::info!("the name of the handler leads to another machine");
+        let draw = agent.draw();
+        let within = agent.options.pace.retry_first / SOON;
+        let soon = now + pace::anywhere(within, agent.state.seed(), draw);
+        agent.link.close();
+        self.line = None;
+        (self.line_at, self.checkin_at) = (soon, soon.min(self.checkin_at));
+        agent.fallback.look_again(Cause::HandlerMoved, soon);
     }
 
     /// Holds a line to the handler in use, where one is wanted.
@@ -288,10 +345,6 @@ impl Life {
                 tracing::info!(handler = line.to, "the handler is going away");
                 self.line = None;
                 agent.fallback.failed(now);
-                // The next one is to know of us, and of all the others that were there.
-                let draw = agent.draw();
-                let within = agent.options.pace.retry_first / SOON;
-                self.checkin_at = now + pace::anywhere(within, agent.state.seed(), draw);
             }
             Heard::Said(Message::Unknown) => {}
             Heard::Lost(why) => {
@@ -374,11 +427,14 @@ impl Life {
         match order {
             Order::Status => {}
             Order::CheckIn => {
+                agent.fallback.contact_begins(uptime());
                 agent.fallback.look_again(Cause::Asked, uptime());
                 match agent.check_in().await {
                     Ok(taken) => {
+                        let known_at = agent.fallback.current().map(|it| it.address.clone());
+                        self.known_at = known_at.or(self.known_at.take());
                         self.checkin_at = uptime() + next_checkin(agent, &taken);
-                        self.act(&taken, uptime());
+                        self.act(agent, &taken, uptime());
                     }
                     Err(why) => error = Some(why.to_string()),
                 }

@@ -166,12 +166,26 @@ impl Shelf {
         sync_dir(&hidden)?;
         self.show(number)?;
         self.manifest = manifest;
-        for part in parts {
-            if let Some(from) = &part.fetched {
-                drop(fs::remove_file(from));
-            }
-        }
+        self.clear_downloads(&[], 0);
         self.sweep()
+    }
+
+    /// Takes away downloads that are none of `wanted`, but for `spare` of them that were at work last: what a publisher
+    /// replaced before it was whole would stay for ever.
+    pub(super) fn clear_downloads(&self, wanted: &[String], spare: usize) {
+        let begun = fs::read_dir(self.partial()).into_iter().flatten().flatten();
+        let mut others: Vec<_> = begun
+            .filter(|entry| {
+                let path = entry.path();
+                let stem = path.file_stem().and_then(|stem| stem.to_str());
+                !wanted.iter().any(|word| Some(word.as_str()) == stem)
+            })
+            .map(|entry| (entry.metadata().and_then(|meta| meta.modified()).ok(), entry.path()))
+            .collect();
+        others.sort_unstable_by(|one, other| other.cmp(one));
+        for (_, path) in others.into_iter().skip(spare) {
+            drop(fs::remove_file(path));
+        }
     }
 
     fn show(&mut self, number: u64) -> Result<(), ShelfError> {
@@ -379,6 +393,25 @@ mod tests {
         let parts = [fetched(&shelf, "a", "two")];
         install(&mut shelf, "2", &parts);
         assert_eq!(read(dir.path(), "a").unwrap(), "two");
+    }
+
+    #[test]
+    fn downloads_that_were_overtaken_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut shelf = Shelf::open(dir.path()).unwrap();
+        let left = |shelf: &Shelf| fs::read_dir(shelf.partial()).unwrap().count();
+        for number in 0..6 {
+            fs::write(shelf.partial().join(format!("old{number}")), "begun").unwrap();
+        }
+        for name in ["wanted", "wanted.from"] {
+            fs::write(shelf.partial().join(name), "begun").unwrap();
+        }
+        shelf.clear_downloads(&["wanted".to_owned()], 2);
+        assert_eq!(left(&shelf), 4, "two of the others, and what is wanted with its note");
+        assert!(shelf.partial().join("wanted").exists() && shelf.partial().join("wanted.from").exists());
+        let parts = [fetched(&shelf, "a", "one")];
+        install(&mut shelf, "1", &parts);
+        assert_eq!(left(&shelf), 0, "everything that was wanted is installed");
     }
 
     #[test]

@@ -65,6 +65,12 @@ pub struct Status {
     pub channel_open: bool,
     /// When a check-in was acknowledged last, in milliseconds since 1970 UTC.
     pub last_checkin_ms: Option<u64>,
+    /// Check-ins that were acknowledged since it started.
+    #[serde(default)]
+    pub check_ins: u64,
+    /// Check-ins that were sent since it started: of those that were not acknowledged a handler may know all the same.
+    #[serde(default)]
+    pub check_ins_sent: u64,
     /// Seconds until the next check-in.
     pub next_checkin_s: Option<u64>,
     /// What went wrong last, until something goes right.
@@ -94,6 +100,8 @@ impl Status {
             contact: agent.options.contact.as_str().to_owned(),
             channel_open: false,
             last_checkin_ms: agent.last_checkin.map(|at| at.0),
+            check_ins: agent.acknowledged,
+            check_ins_sent: agent.sent,
             next_checkin_s: None,
             last_error: agent.last_error.clone(),
             sitelist: agent.state.etag().map(str::to_owned),

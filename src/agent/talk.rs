@@ -18,14 +18,11 @@ use crate::protocol::target::path_of_name;
 
 const PREFIX: &str = "/agent/v1/";
 
-/// A handler that hangs costs this much of the five seconds that a fallback may take.
-const CHECK_IN: Duration = Duration::from_secs(4);
-
 /// How long a poll is held by a handler (25 s), and what a thin line adds.
 const POLL: Duration = Duration::from_secs(40);
 
-/// A probe is one small question; who takes longer is of no use.
-const PROBE: Duration = Duration::from_secs(2);
+/// Nobody waits for a good-bye.
+const BYE: Duration = Duration::from_secs(2);
 
 /// What a check-in came to.
 #[derive(Debug)]
@@ -40,7 +37,7 @@ pub(super) enum CheckInAnswer {
 pub(super) async fn check_in(link: &mut Link, to: &str, said: &CheckIn) -> Result<CheckInAnswer, TalkError> {
     let body = serde_json::to_vec(said).map_err(|error| TalkError::NotUnderstood(error.to_string()))?;
     let mut ask = Ask::post("/agent/v1/checkin", body);
-    ask.answer_within = Some(CHECK_IN);
+    ask.answer_within = Some(link.patience().check_in);
     let mut answer = link.ask(to, ask).await?;
     let status = answer.status;
     let body = answer.read(AGENT_ANSWER_BYTES).await?;
@@ -93,7 +90,7 @@ pub(super) async fn poll(link: &mut Link, to: &str, seen: Option<u64>) -> Result
 /// Says good-bye. Nothing hangs on it.
 pub(super) async fn bye(link: &mut Link, to: &str) {
     let mut ask = Ask::post("/agent/v1/bye", b"{}".to_vec());
-    ask.answer_within = Some(PROBE);
+    ask.answer_within = Some(BYE);
     drop(link.ask(to, ask).await);
 }
 
@@ -135,16 +132,22 @@ fn is_of_use(it: &Observed) -> bool {
 
 async fn probe(link: &mut Link, address: &str) -> Seen {
     let mut ask = Ask::get("/agent/v1/probe");
-    ask.answer_within = Some(PROBE);
+    ask.answer_within = Some(link.patience().probe);
     let asked = async {
         let (answer, latency) = link.ask_timed(address, ask).await?;
+        // Everybody behind this address asks at the same time: it is there, and busy with exactly that.
+        if answer.status == StatusCode::TOO_MANY_REQUESTS {
+            return Ok((None, latency));
+        }
         let probed: Probed = understood(&answer.whole(AGENT_ANSWER_BYTES).await?)?;
-        Ok::<_, TalkError>((probed, latency))
+        Ok::<_, TalkError>((Some(probed), latency))
     };
     match asked.await {
-        Ok((probed, latency)) => {
-            Seen::Answered { hops: probed.hops, latency, draining: probed.state == HandlerState::Draining }
-        }
+        Ok((probed, latency)) => Seen::Answered {
+            hops: probed.as_ref().and_then(|probed| probed.hops),
+            latency,
+            draining: probed.is_some_and(|probed| probed.state == HandlerState::Draining),
+        },
         Err(error) => Seen::Silent(error.to_string()),
     }
 }

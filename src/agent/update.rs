@@ -8,7 +8,7 @@ use super::link::{Ask, Link, TalkError};
 use super::plan::{Manifest, Offer, Plan, PlanError, Wanted, plan_update};
 use super::shelf::{Part, Shelf, ShelfError};
 use crate::base::digest::Digest;
-use crate::base::limits::{AGENT_CATALOGUE_BYTES, AGENT_CATALOGUES};
+use crate::base::limits::{AGENT_CATALOGUE_BYTES, AGENT_CATALOGUES, AGENT_CATALOGUES_BYTES};
 use crate::base::proof::BodyHasher;
 use crate::repository::expectation::{Expectation, Proof};
 use crate::repository::listing::{CatalogueError, Kind, Listing};
@@ -27,6 +27,15 @@ pub struct Options {
     pub preset: &'static dyn Preset,
     /// Where to.
     pub directory: PathBuf,
+}
+
+impl Options {
+    /// What handlers call the catalogue: the repository's path and below it that of the catalogue's root, without the
+    /// first slash.
+    pub fn catalogue(&self) -> String {
+        let root = self.preset.root_of(&format!("{}x", self.folder)).unwrap_or_default();
+        format!("{}{root}", self.path.trim_start_matches('/'))
+    }
 }
 
 /// Where updates come from.
@@ -104,6 +113,9 @@ pub enum UpdateError {
 
 /// Catalogues and files of different publications were met: begin again, so often.
 const ATTEMPTS: usize = 3;
+
+/// Downloads that stay although this source does not offer what they are parts of: the next one may.
+const SPARE_DOWNLOADS: usize = 8;
 
 /// Brings `shelf` up to date from `source`.
 ///
@@ -184,6 +196,8 @@ impl Session<'_> {
         if parts.iter().any(|part| !shelf.holds(&part.file)) {
             return Err(UpdateError::Damaged);
         }
+        let words: Vec<String> = plan.wanted.iter().filter_map(|it| it.expectation.word()).collect();
+        shelf.clear_downloads(&words, SPARE_DOWNLOADS);
         let (mut files, mut bytes) = (0, 0);
         for wanted in &plan.wanted {
             if let Some(file) = installed(wanted, shelf) {
@@ -218,7 +232,7 @@ impl Session<'_> {
         let Options { preset, folder, .. } = self.options;
         let root = preset.root_of(&format!("{folder}x")).unwrap_or_default();
         let body = self
-            .get(&root)
+            .get(&root, AGENT_CATALOGUE_BYTES)
             .await?
             .ok_or_else(|| UpdateError::Catalogue { path: root.clone(), error: TalkError::Status(404) })?;
         let mut listing = Listing::default();
@@ -229,6 +243,7 @@ impl Session<'_> {
         }
         let version = Digest::of(&body).to_string().chars().take(16).collect();
         let mut bodies: HashMap<String, Vec<u8>> = HashMap::new();
+        let mut left = AGENT_CATALOGUES_BYTES.saturating_sub(body.len());
         let mut asked = BTreeSet::from([root.clone()]);
         let mut dat = None;
         let first = if preset.name() == epo::NAME { epo::CATALOGUES } else { &[] };
@@ -242,7 +257,8 @@ impl Session<'_> {
                     CatalogueError::whole(format!("it leads to more than {AGENT_CATALOGUES} catalogues"));
                 return Err(unbelievable(&path, error));
             }
-            let Some(body) = self.get(&path).await? else { continue };
+            let Some(body) = self.get(&path, left.min(AGENT_CATALOGUE_BYTES)).await? else { continue };
+            left = left.saturating_sub(body.len());
             preset.read(&root, &path, &body, &mut listing).map_err(|error| unbelievable(&path, error))?;
             dat = dat.or_else(|| epo::dat_version(&path, folder, &body));
             let listed = listing.files().filter(|(_, it)| it.kind == Kind::Catalogue);
@@ -259,12 +275,12 @@ impl Session<'_> {
         Ok(Read { listing, version, dat })
     }
 
-    /// A catalogue file; `None`: there is none.
-    async fn get(&mut self, path: &str) -> Result<Option<Vec<u8>>, UpdateError> {
+    /// A catalogue file of at most so many bytes; `None`: there is none.
+    async fn get(&mut self, path: &str, most: usize) -> Result<Option<Vec<u8>>, UpdateError> {
         let target = format!("{}{path}", self.source.base);
         let failed = |error| UpdateError::Catalogue { path: path.to_owned(), error };
         let answer = self.link.ask(&self.source.authority, Ask::get(&target)).await.map_err(failed)?;
-        match answer.whole(AGENT_CATALOGUE_BYTES).await {
+        match answer.whole(most).await {
             Ok(body) => Ok(Some(body)),
             Err(TalkError::Status(404 | 410)) => Ok(None),
             Err(error) => Err(failed(error)),

@@ -57,6 +57,11 @@ impl Updater {
         Ok(Self { link, shelves })
     }
 
+    /// Whom it trusts and how it shows who it is has changed.
+    pub(super) fn use_link(&mut self, link: Link) {
+        self.link = link;
+    }
+
     /// What is installed, by the name of the update.
     pub fn versions(&self) -> BTreeMap<String, String> {
         let installed = self.shelves.iter().filter(|(_, shelf)| !shelf.is_empty());

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::sync::mpsc;
 
 use super::catalogue::{self, Watched};
 use super::control;
+use super::editions::Editions;
 use super::events::SupplyEvents;
 use super::systemd;
 use crate::admin::{Access, Holder, Identity, Role, Token};
@@ -20,7 +22,8 @@ use crate::control::Control;
 use crate::fill::{self, Fills, Origin, Supply};
 use crate::presence::Presence;
 use crate::proxy::directory::Directory;
-use crate::proxy::{self, Kind, Parts, Plane, Repository, Routes};
+use crate::proxy::{self, Kind, Parts, Passer, Passers, Plane, Repository, Routes};
+use crate::repository::preset::preset_named;
 use crate::repository::rules::{Rule, Rules};
 use crate::server::{self, Bound, Listener, Tls};
 use crate::store::{self, Store};
@@ -48,6 +51,10 @@ pub(super) struct Built {
     pub(super) control: Option<Arc<Control>>,
     /// Who they are, and whether they are there.
     pub(super) presence: Option<Arc<Presence>>,
+    /// Who has come for updates.
+    pub(super) passed: mpsc::Receiver<Passer>,
+    /// Which versions of catalogues are here.
+    pub(super) editions: Arc<Editions>,
     pub(super) parts: RepositoryParts,
     pub(super) made: Vec<Made>,
 }
@@ -116,6 +123,8 @@ pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Buil
         names: config.server.names.clone(),
         waiting: config.limits.queue,
     };
+    let (passers, passed) = Passers::new();
+    passers.want(config.presence.as_ref().is_some_and(|agents| agents.passive));
     let for_plane = Parts {
         store: store.clone(),
         fills: fills.clone(),
@@ -123,14 +132,31 @@ pub(super) fn build(config: &CheckedConfig, clock: Clock) -> anyhow::Result<Buil
         metrics: Arc::clone(&metrics),
         access: Some(access.clone()),
         tracer: parts.tracer.clone(),
+        passers,
     };
     let plane = Arc::new(Plane::new(options, routes, for_plane));
     let control = control::build(config, &clock)?.map(Arc::new);
-    let presence = super::presence::open(config, &clock, &metrics, &bound, control.as_ref())?;
+    let editions = Arc::new(Editions::new(&plane));
+    let presence = super::presence::open(config, &clock, &metrics, (&bound, &editions), control.as_ref())?;
     if let Some(fleet) = control.as_ref().and_then(|control| control.fleet()) {
         control::measure(fleet, &metrics);
     }
-    Ok(Built { plane, bound, store, fills, clock, metrics, access, tls, control, presence, parts, made })
+    Ok(Built {
+        plane,
+        bound,
+        store,
+        fills,
+        clock,
+        metrics,
+        access,
+        tls,
+        control,
+        presence,
+        passed,
+        editions,
+        parts,
+        made,
+    })
 }
 
 /// One repository, with its upstreams or its directory.
@@ -322,7 +348,8 @@ pub(super) fn own_rules(repository: &RepositoryConfig) -> impl Iterator<Item = R
 fn open_directory(path: &Path, repository: &RepositoryConfig, clock: &Clock) -> anyhow::Result<Kind> {
     let directory = Directory::open(path, proxy::directory::Options::default(), clock.clone())
         .with_context(|| format!("repository {}: cannot open {}", repository.name, path.display()))?;
-    Ok(Kind::Directory { directory, rules: compile_rules(repository)? })
+    let preset = preset_named(repository.preset.as_str());
+    Ok(Kind::Directory { directory, rules: compile_rules(repository)?, preset })
 }
 
 fn build_sources(

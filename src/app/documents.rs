@@ -261,6 +261,7 @@ impl Worker for NodeWorker {
                 "purge" => purge(&node, ask).await,
                 "warm" => warm(&node, ask).await,
                 "wake" => node.view.wake_ordered(&ask),
+                "forget" => node.view.forget_ordered(&ask),
                 _ => Err(format!("this node does not understand `{kind}`")),
             }
         })

@@ -49,7 +49,12 @@ impl FleetView {
             .any(|field| text.split(',').any(|term| term.trim().trim_start().starts_with(field)));
         let wanted =
             |agent: &Agent| (gone || agent.standing.state.is_live()) && selector.matches(agent, &self.node);
-        Ok(self.presence()?.agents(wanted))
+        let presence = self.presence()?;
+        let mut found = presence.agents(wanted);
+        if selector.asks_behind() {
+            found.retain(|agent| selector.matches_behind(&presence.behind(agent).words()));
+        }
+        Ok(found)
     }
 
     pub(super) fn agents(&self, ask: &AgentsAsk) -> Result<Agents, ApiError> {
@@ -88,7 +93,8 @@ impl FleetView {
             contact: agent.contact.as_str().to_owned(),
             handler: agent.handler.clone().unwrap_or_else(|| self.node.clone()),
             cloned: agent.cloned,
-            behind: behind.into_iter().map(str::to_owned).collect(),
+            behind: behind.words().into_iter().map(str::to_owned).collect(),
+            newer: behind.content,
             host: properties.host,
             os: properties.os,
             addresses: properties.addresses.iter().map(ToString::to_string).collect(),
@@ -128,7 +134,10 @@ impl FleetView {
                 let handler = agent.handler.as_ref().unwrap_or(&self.node);
                 handlers.as_ref().is_none_or(|handlers| handlers.contains(handler))
             };
-            agents.extend(selected.into_iter().filter(belongs).map(|agent| agent.id));
+            let answers = |agent: &Agent| agent.standing.state != presence::State::Passive;
+            agents.extend(
+                selected.into_iter().filter(|agent| belongs(agent) && answers(agent)).map(|agent| agent.id),
+            );
         } else if agents.is_empty() {
             return Err(bad("nobody is named to be woken", "name agents, a selector or a group"));
         }
@@ -140,6 +149,11 @@ impl FleetView {
     /// Does what a node above has ordered.
     pub(super) fn wake_ordered(&self, ask: &serde_json::Value) -> Result<String, String> {
         self.presence().map_err(|error| error.message)?.wake_ordered(ask)
+    }
+
+    /// Does what a node above has ordered.
+    pub(super) fn forget_ordered(&self, ask: &serde_json::Value) -> Result<String, String> {
+        self.presence().map_err(|error| error.message)?.forget_ordered(ask)
     }
 
     pub(super) fn wake_told(&self, id: u64) -> Result<WakeTold, ApiError> {

@@ -8,16 +8,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::control;
+use super::editions::Editions;
 use crate::base::clock::Clock;
-use crate::config::{CheckedConfig, ControlSource, PresenceConfig};
+use crate::config::{CheckedConfig, ControlConfig, ControlSource, PresenceConfig};
 use crate::control::{AgentFacts, Control, Uplink};
 use crate::fleet::{Facts, State, TreePath};
 use crate::presence::{AgentId, Options, Outside, Presence, Relayed, Reported, Rules, Wanted};
 use crate::protocol::agent_api::{CheckIn, PolicyNews, SitelistNews};
+use crate::proxy::Passer;
 use crate::server::{Bound, Phase, Totals};
 use crate::telemetry::Metrics;
 
@@ -34,16 +36,28 @@ pub(super) fn open(
     config: &CheckedConfig,
     clock: &Clock,
     metrics: &Metrics,
-    bound: &Bound,
+    (bound, editions): (&Bound, &Arc<Editions>),
     control: Option<&Arc<Control>>,
 ) -> anyhow::Result<Option<Arc<Presence>>> {
     let (Some(agents), Some(control)) = (&config.presence, control) else { return Ok(None) };
-    let options =
-        Options { node: config.server.node.clone(), dir: agents.state_dir.clone(), rules: rules(agents) };
+    let is_below = |control: &ControlConfig| matches!(control.source, ControlSource::Upstream(_));
+    let options = Options {
+        node: config.server.node.clone(),
+        dir: agents.state_dir.clone(),
+        rules: rules(agents),
+        reports: config.control.as_ref().is_some_and(is_below),
+    };
     let control = Arc::clone(control);
-    let house = House { totals: bound.totals(), most: config.limits.connections, control };
+    let editions = Arc::clone(editions);
+    let house = House { totals: bound.totals(), most: config.limits.connections, control, editions };
     let presence = Presence::open(options, clock.clone(), metrics.agents.clone(), house)
         .context("cannot open what is known of agents; [agents] state_dir says where it is")?;
+    let watched = Arc::downgrade(&presence);
+    metrics.before_reading(move |_| {
+        if let Some(presence) = watched.upgrade() {
+            presence.count_behind();
+        }
+    });
     Ok(Some(presence))
 }
 
@@ -56,6 +70,7 @@ pub(super) fn rules(agents: &PresenceConfig) -> Rules {
         ping_timeout: agents.ping_timeout,
         session_timeout: agents.session_timeout,
         keep_offline: agents.keep_offline,
+        keep_passive: agents.keep_passive,
         late_after: count(agents.late_after),
         offline_after: count(agents.offline_after),
         stalled_after: count(agents.stalled_after),
@@ -67,11 +82,13 @@ pub(super) fn rules(agents: &PresenceConfig) -> Rules {
 pub(super) fn run(
     config: &CheckedConfig,
     presence: &Arc<Presence>,
-    control: &Control,
-    phase: watch::Receiver<Phase>,
+    (passers, editions): (mpsc::Receiver<Passer>, Arc<Editions>),
+    (control, phase): (&Control, watch::Receiver<Phase>),
 ) -> anyhow::Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(presence).run(phase));
+    tasks.spawn(editions.run());
+    tasks.spawn(follow_passers(Arc::clone(presence), passers));
     control.know_agents(Arc::new(Told(Arc::downgrade(presence))));
     if let Some(fleet) = control.fleet() {
         tasks.spawn(follow_documents(Arc::clone(presence), fleet.news()));
@@ -85,12 +102,22 @@ pub(super) fn run(
     Ok(tasks)
 }
 
+/// Clients that do not check in are known from what they fetch.
+async fn follow_passers(presence: Arc<Presence>, mut passers: mpsc::Receiver<Passer>) {
+    while let Some(Passer { address, user_agent, took }) = passers.recv().await {
+        presence.passed(address, &user_agent, took);
+    }
+}
+
 /// Agents whose sitelist changes with the documents are told so.
 async fn follow_documents(presence: Arc<Presence>, mut news: watch::Receiver<u64>) {
-    while news.changed().await.is_ok() {
-        let presence = Arc::clone(&presence);
-        // A sitelist for each agent that is connected: some seconds of computing for ten thousand.
-        let _ = tokio::task::spawn_blocking(move || presence.documents_changed()).await;
+    loop {
+        let known = Arc::clone(&presence);
+        // A sitelist for each agent that is here: some seconds of computing for ten thousand.
+        let _ = tokio::task::spawn_blocking(move || known.documents_changed()).await;
+        if news.changed().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -154,6 +181,7 @@ struct House {
     totals: Arc<Totals>,
     most: usize,
     control: Arc<Control>,
+    editions: Arc<Editions>,
 }
 
 impl Outside for House {
@@ -195,5 +223,15 @@ impl Outside for House {
         let nodes = vec![handler.to_owned()];
         // Giving a command writes it down.
         drop(tokio::task::spawn_blocking(move || fleet.give("wake", ask, nodes)));
+    }
+
+    fn relay_forget(&self, handler: &str, agents: Vec<AgentId>) {
+        let (Some(fleet), Ok(ask)) = (self.control.fleet(), serde_json::to_value(&agents)) else { return };
+        let nodes = vec![handler.to_owned()];
+        drop(tokio::task::spawn_blocking(move || fleet.give("forget", ask, nodes)));
+    }
+
+    fn versions(&self, catalogue: &str) -> Vec<String> {
+        self.editions.versions(catalogue)
     }
 }

@@ -243,6 +243,7 @@ impl Reloader {
         }
         if let (Some(presence), Some(agents)) = (&turn.presence, &next.config.presence) {
             presence.rule(super::presence::rules(agents));
+            self.plane.passers().want(agents.passive);
         }
         next.made.iter().for_each(|made| made.watch(&self.parts.metrics));
         self.plane.publish(Routes::new(next.made.iter().map(|made| Arc::clone(&made.repository)).collect()));

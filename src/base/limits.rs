@@ -91,6 +91,9 @@ pub const AGENT_BUFFER_BYTES: usize = 32 << 10;
 /// Bytes of one catalogue file that an agent takes: it is read into memory, of which an agent has 20 MiB.
 pub const AGENT_CATALOGUE_BYTES: usize = 4 << 20;
 
+/// Bytes of all catalogue files of one update: they are in memory together, until each is held against the others.
+pub const AGENT_CATALOGUES_BYTES: usize = 8 << 20;
+
 /// Catalogue files of one folder that an agent reads for one update. An ePO folder has three.
 pub const AGENT_CATALOGUES: usize = 64;
 
@@ -284,3 +287,15 @@ pub const NODE_BODY_BYTES: usize = 4 << 20;
 
 /// Questions of nodes that are held at the same time.
 pub const HELD_QUESTIONS: usize = 4_000;
+
+/// Clients that are told from each other in the minute in which they come for updates: 128 KiB. More are told of more often.
+pub const PASSERS: usize = 16_384;
+
+/// Clients that have come for updates and are not in the list of agents yet.
+pub const PASSERS_WAITING: usize = 1_024;
+
+/// Bytes of a `User-Agent` that are looked at: those of pip have 500.
+pub const USER_AGENT_BYTES: usize = 1_024;
+
+/// Catalogues of directories whose version is kept for comparing it with that of agents. Names come from agents.
+pub const EDITIONS: usize = 256;

@@ -287,23 +287,35 @@ pub enum Role {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  \
                         waypost demo\n  \
-                        waypost demo --agents 200 --size 50MiB --wan 100Mbit/s --keep")]
+                        waypost demo --story cache --agents 200 --size 50MiB --wan 100Mbit/s --keep")]
 pub struct DemoArgs {
-    /// Agents that fetch at the same moment, 1 to 2000
+    /// What is shown
+    #[arg(long, value_name = "STORY", value_enum, default_value = "fleet")]
+    pub story: Story,
+    /// Agents, 2 to 2000
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = agents)]
     pub agents: usize,
-    /// Size of the largest package
-    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
+    /// Size of the largest file
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = size)]
     pub size: u64,
     /// Speed of the WAN
     #[arg(long, value_name = "RATE", default_value = "20Mbit/s", value_parser = rate)]
     pub wan: u64,
-    /// Leave the handler running at the end, with `curl` lines to try
+    /// Leave the nodes running at the end, with commands to try
     #[arg(long)]
     pub keep: bool,
-    /// The handler's port [default: the kernel chooses]
+    /// The handler's port, of the story of the cache [default: the kernel chooses]
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
+}
+
+/// What the demo shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Story {
+    /// Headquarters, two handlers, their agents, and what happens when one of them or the WAN dies
+    Fleet,
+    /// One handler and many agents that want the same file over a thin line
+    Cache,
 }
 
 fn agents(text: &str) -> Result<usize, String> {

@@ -32,7 +32,8 @@ pub(super) async fn run(command: &FleetCommand, global: &GlobalArgs) -> anyhow::
 async fn ls(args: &FleetLsArgs, global: &GlobalArgs) -> anyhow::Result<Exit> {
     let client = Client::new(global)?;
     let state = args.state.as_ref().map(|state| format!("state={state}"));
-    let terms: Vec<String> = args.selector.iter().cloned().chain(state).collect();
+    let behind = args.behind.then(|| "behind=*".to_owned());
+    let terms: Vec<String> = args.selector.iter().cloned().chain(state).chain(behind).collect();
     let selector = (!terms.is_empty()).then(|| terms.join(","));
     let on_terminal = std::io::stdout().is_terminal() && !global.wants_json();
     loop {
@@ -89,7 +90,8 @@ fn table(rows: &[AgentRow], wide: bool) -> String {
             row.id.clone(),
             state(row),
             ago(row.since),
-            ago(row.checked_in),
+            // One that does not check in has only been seen.
+            ago(if row.checked_in == 0 { row.heard } else { row.checked_in }),
             row.contact.clone(),
             row.handler.clone(),
             row.behind.join(", "),
@@ -128,7 +130,9 @@ fn screen(row: &AgentRow) -> String {
     line("state", format!("{}, for {}", state(row), ago(row.since)));
     line("contact", format!("{} at {}", row.contact, row.handler));
     line("heard", format!("{} ago", ago(row.heard)));
-    line("check-ins", format!("{}, the last {} ago", row.check_ins, ago(row.checked_in)));
+    if row.check_ins > 0 {
+        line("check-ins", format!("{}, the last {} ago", row.check_ins, ago(row.checked_in)));
+    }
     line("behind", row.behind.join(", "));
     line("host", row.host.clone());
     line("os", row.os.clone());
@@ -138,7 +142,8 @@ fn screen(row: &AgentRow) -> String {
     line("agent", row.agent_version.clone());
     line("sitelist", row.sitelist.clone().unwrap_or_default());
     for (name, version) in &row.content {
-        line("content", format!("{name} {version}"));
+        let newer = row.newer.get(name).map(|newer| format!(", {newer} is here")).unwrap_or_default();
+        line("content", format!("{name} {version}{newer}"));
     }
     for (name, digest) in &row.policies {
         line("policy", format!("{name} {digest}"));

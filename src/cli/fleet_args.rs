@@ -27,11 +27,15 @@ pub enum FleetCommand {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  \
                         waypost fleet ls --state grey\n  \
+                        waypost fleet ls --behind\n  \
                         waypost fleet ls -l 'tree=/emea/*,tag=kiosk|pos' --watch")]
 pub struct FleetLsArgs {
-    /// Only these: id, state, contact, handler, host, os, tree, tag, address, version, content:REPOSITORY/CATALOGUE
+    /// Only these: id, state, contact, handler, host, os, tree, tag, address, version, clone, behind, content:REPOSITORY/CATALOGUE
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub selector: Option<String>,
+    /// Only those that have not what they should have: sitelist, policies or content
+    #[arg(long)]
+    pub behind: bool,
     /// Only in this state; without it, agents that are gone are left out
     #[arg(long, value_name = "STATE")]
     pub state: Option<String>,

@@ -35,7 +35,7 @@ use clap::Parser as _;
 pub use agent_args::{AgentCommand, AgentProbeArgs};
 pub use args::{
     Cli, Color, Command, CompletionArgs, ConfigCheckArgs, ConfigCommand, ConfigInitArgs, ConfigShowArgs,
-    DemoArgs, GlobalArgs, ManArgs, Role, ServeArgs,
+    DemoArgs, GlobalArgs, ManArgs, Role, ServeArgs, Story,
 };
 pub use config_init::sample;
 pub use documents_args::{AgentWords, HandlersCommand, HandlersLsArgs, HandlersOrderArgs, HandlersStateArgs};
@@ -58,8 +58,8 @@ use crate::config::{AgentConfig, CheckedConfig};
 pub struct Starters {
     /// Runs a node until it is told to stop.
     pub serve: fn(CheckedConfig) -> anyhow::Result<ExitCode>,
-    /// Runs the demonstration.
-    pub demo: fn(DemoArgs) -> anyhow::Result<ExitCode>,
+    /// Runs the demonstration; says its outcome as JSON if told so.
+    pub demo: fn(DemoArgs, bool) -> anyhow::Result<ExitCode>,
     /// Runs an agent until it is told to stop.
     pub agent: fn(AgentConfig) -> anyhow::Result<ExitCode>,
 }
@@ -82,7 +82,7 @@ pub fn run(cli: Cli, starters: Starters) -> ExitCode {
     talk::choose_color(cli.global.color);
     let global = &cli.global;
     let ended = match &cli.command {
-        Command::Demo(args) => (starters.demo)(args.clone()),
+        Command::Demo(args) => (starters.demo)(args.clone(), global.wants_json()),
         Command::Serve(args) => serve::run(args, global, starters),
         Command::Agent(command) => agent::run(command, global, starters),
         Command::Config(command) => configure(command, global).map(ExitCode::from),

@@ -219,14 +219,19 @@ fn list(dir: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
     Ok(paths.collect::<Result<Vec<_>, _>>().map_err(|error| failed(dir, &error.to_string()))?)
 }
 
-/// A regular file of at most `most` bytes.
+/// A regular file of at most `most` bytes; `-` is what comes in.
 fn read(path: &Path, most: usize) -> anyhow::Result<Vec<u8>> {
     let open = || {
+        let mut bytes = Vec::new();
+        let most = most as u64 + 1;
+        if path.as_os_str() == "-" {
+            std::io::stdin().lock().take(most).read_to_end(&mut bytes)?;
+            return Ok(bytes);
+        }
         if !fs::metadata(path)?.is_file() {
             return Err(std::io::Error::other("is not a file"));
         }
-        let mut bytes = Vec::new();
-        File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+        File::open(path)?.take(most).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     let bytes = open().map_err(|error| failed(path, &error.to_string()))?;

@@ -36,7 +36,7 @@ pub struct SitelistShowArgs {
                         waypost sitelist check SiteList.xml\n  \
                         waypost sitelist check sitelist.xml --deny-warnings --json")]
 pub struct SitelistCheckArgs {
-    /// The file
+    /// The file; - is what comes in
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Fail on warnings too
@@ -143,7 +143,7 @@ pub struct AgentArgs {
                         waypost policy import PolicyAssignmentRules.xml > fleet/rules.toml\n  \
                         waypost policy import PolicyAssignmentRules.xml --json")]
 pub struct PolicyImportArgs {
-    /// The export
+    /// The export; - is what comes in
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 }

@@ -10,7 +10,7 @@ use super::reader::{self, At, Context, Keys, Section};
 use super::{Code, Diagnostic, Diagnostics, LogConfig, Secret, SecretError, TlsFiles};
 use crate::agent::link::Identity;
 use crate::agent::select::Method;
-use crate::agent::{Options, update};
+use crate::agent::{Options, Papers, update};
 use crate::fleet::{AgentId, TreePath};
 use crate::protocol::agent_api::Contact;
 use crate::protocol::target::path_of_name;
@@ -81,19 +81,25 @@ impl AgentConfig {
     /// # Errors
     /// [`SecretError`]: one of them cannot be read any more.
     pub fn options(&self) -> Result<Options, SecretError> {
-        let file = |path: &PathBuf| Secret::File(path.clone()).read();
         let mut options = self.options.clone();
+        options.identity = self.identity()?;
+        let again = self.clone();
+        options.papers = Some(Papers::new(move || again.identity().map_err(|error| error.to_string())));
+        Ok(options)
+    }
+
+    fn identity(&self) -> Result<Identity, SecretError> {
+        let file = |path: &PathBuf| Secret::File(path.clone()).read();
         let certificate = self.certificate.as_ref();
-        options.identity = Identity {
+        Ok(Identity {
             trust: self.ca.as_ref().map(file).transpose()?,
             certificate: certificate.map(|it| Ok((file(&it.cert)?, it.key.read()?))).transpose()?,
             token: match &self.token {
                 Some(token) => Some(String::from_utf8_lossy(token.read()?.trim_ascii()).into_owned()),
                 None => None,
             },
-            id: options.id.clone(),
-        };
-        Ok(options)
+            id: self.options.id.clone(),
+        })
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) const AGENTS: Keys = Keys {
         "ping_timeout",
         "session_timeout",
         "keep_offline",
+        "passive",
+        "keep_passive",
         "late_after",
         "offline_after",
         "stalled_after",

@@ -7,8 +7,8 @@ use super::ControlConfig;
 use super::diagnostic::{Code, Diagnostic};
 use super::files;
 use super::ranges::{
-    AGENTS, CHECKIN_INTERVAL, CONTROL_STATE_DIR, KEEP_OFFLINE, LATE_AFTER, OFFLINE_AFTER, PING_AFTER,
-    PING_TIMEOUT, SESSION_TIMEOUT, STALLED_AFTER,
+    AGENTS, CHECKIN_INTERVAL, CONTROL_STATE_DIR, KEEP_OFFLINE, KEEP_PASSIVE, LATE_AFTER, OFFLINE_AFTER,
+    PING_AFTER, PING_TIMEOUT, SESSION_TIMEOUT, STALLED_AFTER,
 };
 use super::reader::Section;
 use super::values::render_duration;
@@ -28,6 +28,10 @@ pub struct PresenceConfig {
     pub session_timeout: Duration,
     /// How long an agent whose stream or tunnel has ended stays listed.
     pub keep_offline: Duration,
+    /// Whether clients that do not check in are listed from their update traffic.
+    pub passive: bool,
+    /// How long they stay listed after the last of it.
+    pub keep_passive: Duration,
     /// Intervals without check-in after which an agent is late.
     pub late_after: usize,
     /// Intervals without check-in after which it is offline; more than `late_after`.
@@ -59,6 +63,8 @@ pub(super) fn presence(
         ping_timeout: section.duration_or("ping_timeout", &PING_TIMEOUT),
         session_timeout: section.duration_or("session_timeout", &SESSION_TIMEOUT),
         keep_offline: section.duration_or("keep_offline", &KEEP_OFFLINE),
+        passive: section.flag("passive").is_some_and(|at| at.value),
+        keep_passive: section.duration_or("keep_passive", &KEEP_PASSIVE),
         late_after: section.count_or("late_after", &LATE_AFTER),
         offline_after: section.count_or("offline_after", &OFFLINE_AFTER),
         stalled_after: section.count_or("stalled_after", &STALLED_AFTER),

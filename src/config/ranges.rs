@@ -165,6 +165,9 @@ pub(super) const SESSION_TIMEOUT: Allowed<Duration> =
 /// A restart with updates, or a walk to a meeting.
 pub(super) const KEEP_OFFLINE: Allowed<Duration> =
     seconds(1_800, Duration::ZERO, Duration::from_hours(24 * 7));
+/// apt looks once a day at a time of its own; a weekend goes by.
+pub(super) const KEEP_PASSIVE: Allowed<Duration> =
+    seconds(259_200, Duration::from_secs(60), Duration::from_hours(24 * 90));
 /// One check-in may be lost, and intervals are spread.
 pub(super) const LATE_AFTER: Allowed<u64> = count(2, 1, 100);
 pub(super) const OFFLINE_AFTER: Allowed<u64> = count(4, 2, 1_000);

@@ -53,6 +53,13 @@ pub(super) fn agents() -> Vec<Row> {
         time("ping_timeout", &PING_TIMEOUT, "a ping not answered for this long ends the stream"),
         time("session_timeout", &SESSION_TIMEOUT, "a tunnel that was silent for this long has ended"),
         time("keep_offline", &KEEP_OFFLINE, "how long an agent that was disconnected stays in live views"),
+        row(
+            "passive",
+            "`false`",
+            "`true`, `false`",
+            "clients that do not check in (freshclam, apt, pip) are listed from what they fetch",
+        ),
+        time("keep_passive", &KEEP_PASSIVE, "how long they stay in live views after the last they fetched"),
         count("late_after", &LATE_AFTER, "intervals without check-in after which an agent is late"),
         count("offline_after", &OFFLINE_AFTER, "intervals without check-in after which it is offline"),
         count(

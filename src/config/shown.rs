@@ -187,6 +187,8 @@ impl List {
         self.put("ping_timeout", Some(time(presence.ping_timeout)));
         self.put("session_timeout", Some(time(presence.session_timeout)));
         self.put("keep_offline", Some(time(presence.keep_offline)));
+        self.put("passive", Some(presence.passive.to_string()));
+        self.put("keep_passive", Some(time(presence.keep_passive)));
         self.put("late_after", Some(presence.late_after.to_string()));
         self.put("offline_after", Some(presence.offline_after.to_string()));
         self.put("stalled_after", Some(presence.stalled_after.to_string()));

@@ -25,7 +25,7 @@ pub struct Command {
     pub id: String,
     /// The nodes that are to do it: the one that gets it, or those behind it.
     pub to: Vec<String>,
-    /// `purge`, `warm`, `wake`.
+    /// `purge`, `warm`, `wake`, `forget`.
     pub kind: String,
     /// What exactly.
     pub ask: Value,
@@ -156,6 +156,10 @@ impl Commands {
                 continue;
             };
             let queue = state.queues.entry(hop.clone()).or_insert_with(Queue::new);
+            // Given again by a node above that did not hear that it was taken.
+            if queue.commands.iter().any(|it| it.id == command.id && it.to == to) {
+                continue;
+            }
             if queue.commands.len() >= COMMANDS {
                 refused.extend(failed("too many commands wait for it already"));
                 continue;
@@ -261,13 +265,16 @@ impl Commands {
         self.state.lock().orders.iter().find(|order| order.id == id).cloned()
     }
 
-    /// The nodes that have asked since the start, with the time, and those behind them.
+    /// The nodes that have asked since the start, with the time, those behind them, and those that something waits for.
     pub(super) fn nodes(&self) -> Vec<(String, Option<Timestamp>, usize)> {
         let state = self.state.lock();
         let waiting = |node: &String| state.queues.get(node).map_or(0, |queue| queue.commands.len());
         let near = state.seen.iter().map(|(node, at)| (node.clone(), Some(*at), waiting(node)));
         let far = state.via.keys().map(|node| (node.clone(), None, waiting(node)));
-        near.chain(far).collect()
+        let known = |node: &String| state.seen.contains_key(node) || state.via.contains_key(node);
+        let away = state.queues.iter().filter(|(node, queue)| !known(node) && !queue.commands.is_empty());
+        let away = away.map(|(node, queue)| (node.clone(), None, queue.commands.len()));
+        near.chain(far).chain(away).collect()
     }
 
     /// Whether a node is known here.
@@ -342,6 +349,10 @@ mod tests {
         assert_eq!((commands_.give(&one), commands_.give(&two)), (vec![], vec![]));
         drop(commands_);
         let (again, _) = commands(dir.path());
+        // Nobody has asked since, and operators see that something waits.
+        let mut seen = again.nodes();
+        seen.sort();
+        assert_eq!(seen, [("a".to_owned(), None, 2), ("b".to_owned(), None, 1)]);
         let waiting = again.waiting("a");
         assert_eq!(ids(&waiting), [(1, one.id.as_str()), (2, two.id.as_str())]);
         again.heard("a", Some("another life"), 2, &[]);

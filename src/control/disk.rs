@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::bundle::{Bundle, Index};
+use crate::base::crash::{Step, reach};
 use crate::base::limits::DOCUMENTS_BYTES;
 
 /// The first line of a bundle's file: what it is, and in which format.
@@ -33,8 +34,7 @@ impl Disk {
     /// It cannot be made.
     pub fn open(directory: &Path) -> io::Result<Self> {
         let own = directory.join("control");
-        fs::create_dir_all(&own)?;
-        Ok(Self(own))
+        Self::made(own)
     }
 
     /// A directory below it, made if it is missing.
@@ -42,9 +42,17 @@ impl Disk {
     /// # Errors
     /// It cannot be made.
     pub fn below(&self, name: &str) -> io::Result<Self> {
-        let path = self.0.join(name);
+        Self::made(self.0.join(name))
+    }
+
+    fn made(path: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&path)?;
-        Ok(Self(path))
+        let disk = Self(path);
+        // Left over from a crash. Removing them is tidiness: the next one under that name would go over it.
+        for name in disk.names().iter().filter(|name| name.starts_with('.') && name.ends_with(".new")) {
+            let _ = fs::remove_file(disk.0.join(name));
+        }
+        Ok(disk)
     }
 
     /// Keeps a bundle, and the one before as the previous one. Blocks until it is on the disk.
@@ -60,6 +68,7 @@ impl Disk {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+        reach(Step::BundleMoved);
         fs::rename(temporary, self.0.join(BUNDLE))?;
         self.sync()
     }
@@ -171,12 +180,16 @@ impl Disk {
             file.write_all(part)?;
         }
         file.sync_all()?;
+        reach(Step::ControlWritten);
         Ok(temporary)
     }
 
     /// Makes names durable that were changed.
     fn sync(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
+        reach(Step::ControlRenamed);
+        File::open(&self.0)?.sync_all()?;
+        reach(Step::ControlKept);
+        Ok(())
     }
 }
 

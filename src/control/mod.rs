@@ -299,7 +299,7 @@ impl FleetSide {
         let command = Command::new(kind, ask, nodes, expires);
         let id = command.id.clone();
         part.commands.begin(&id, kind, &command.to);
-        part.inbox.take_own(command);
+        part.inbox.take_own(&command);
         id
     }
 
@@ -374,8 +374,11 @@ async fn courier(part: Arc<Part>, uplink: Arc<Uplink>) {
             Some(answer) => {
                 let is_news = outcomes > 0 || !answer.commands.is_empty();
                 let inbox = Arc::clone(&part.inbox);
-                let _ = tokio::task::spawn_blocking(move || inbox.take(answer, outcomes)).await;
-                if !is_news && began.elapsed() < AT_ONCE {
+                let taken = tokio::task::spawn_blocking(move || inbox.take(answer, outcomes)).await;
+                if !taken.unwrap_or(false) {
+                    // It comes again at once, and the disk will hardly be well by then.
+                    tokio::time::sleep(uplink.spread(PAUSE)).await;
+                } else if !is_news && began.elapsed() < AT_ONCE {
                     tokio::time::sleep(uplink.spread(AT_ONCE)).await;
                 }
             }

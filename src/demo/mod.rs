@@ -1,58 +1,62 @@
-//! `waypost demo`: one branch office on this machine, with made-up files, and the figures measured while it works.
+//! `waypost demo`: the product at work on this machine, with made-up files, and the figures measured while it works.
 //!
-//! The pieces: a master (a node that serves a directory) behind `witness`, which counts the requests that
-//! reach headquarters; `wan`, a throttled line that counts the bytes that cross it and can be cut; the handler
-//! (a second node); and `agent`s that hash what they get. Both nodes are started from configuration files, as `waypost serve`
-//! would. `scene` builds all of it, `acts` is the story, `report` says what was measured.
+//! Two stories: `fleet`, the day of a branch office in which everything happens, and `cache`, one file and many agents
+//! behind one thin line. What a story needs is here: a directory that
+//! goes with it ([`Folder`](folder::Folder)), certificates, made-up bodies, and the WAN, a throttled line that counts
+//! the bytes that cross it and can be cut.
 
-mod acts;
-mod agent;
-mod content;
-mod crowd;
+mod cache;
+mod fleet;
+mod folder;
+mod noise;
 mod pki;
-mod progress;
-mod report;
-mod scene;
-#[cfg(test)]
-mod stand_in;
+mod print;
 mod wan;
-mod witness;
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::report::Report;
-use self::scene::Scene;
+use self::print::say;
 
 /// Exit code of a demo in which a check failed (INTERFACE: failed verification).
 const FAILED: u8 = 8;
 /// Exit code after Ctrl-C.
 const INTERRUPTED: u8 = 130;
-/// Exit code after TERM.
+/// Exit code after TERM, or when the terminal went away.
 const TERMINATED: u8 = 143;
 
-/// Tests look at the report; a story with failures on purpose would only confuse who reads their output.
-const QUIET: bool = cfg!(test);
+/// Which story is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Story {
+    /// Headquarters, two handlers and their agents, and what happens when one of them or the WAN dies.
+    #[default]
+    Fleet,
+    /// One handler, and agents that all want the same file.
+    Cache,
+}
 
 /// What the demo shows.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Agents that ask at the same moment, 2 to 2,000.
+    /// Which story.
+    pub story: Story,
+    /// Agents, 2 to 2,000.
     pub agents: usize,
-    /// Bytes of the signature file, 1 MiB to 4 GiB; the package has half of it.
+    /// Bytes of the largest file, 1 MiB to 4 GiB.
     pub size: u64,
     /// Bytes per second that the WAN carries in each direction, at least 100 KB.
     pub wan: u64,
-    /// Leave the handler running at the end, until Ctrl-C.
+    /// Leave the nodes running at the end, until Ctrl-C.
     pub keep: bool,
-    /// Port of the handler on 127.0.0.1; 0 lets the kernel choose.
+    /// Port of the handler on 127.0.0.1; 0 lets the kernel choose. The story of the fleet chooses itself.
     pub port: u16,
+    /// Of the story of the fleet nothing is said but its outcome, as JSON.
+    pub json: bool,
 }
 
 impl Options {
@@ -70,7 +74,15 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { agents: 50, size: 16 << 20, wan: 2_500_000, keep: false, port: 0 }
+        Self {
+            story: Story::default(),
+            agents: 50,
+            size: 8 << 20,
+            wan: 2_500_000,
+            keep: false,
+            port: 0,
+            json: false,
+        }
     }
 }
 
@@ -93,20 +105,30 @@ pub trait StartNode: Sync {
     fn start(&self, config: &Path) -> impl Future<Output = anyhow::Result<RunningNode>> + Send;
 }
 
-/// Runs the demo: story and figures on stdout, progress on stderr. Exit code 8 if a check failed, 130 after Ctrl-C,
-/// 143 after TERM.
+/// Runs the demo: story and figures on stdout, progress on stderr. The story of the fleet runs `program` (this one)
+/// for its nodes, that of the cache has `nodes` started in this process. Exit code 8 if a check failed, 130 after
+/// Ctrl-C, 143 after TERM or when its terminal went away.
 ///
 /// # Errors
 /// It could not be set up: no room, no ports, too few file descriptors, a node that does not start.
-pub async fn run(options: &Options, nodes: &impl StartNode) -> anyhow::Result<ExitCode> {
+pub async fn run(options: &Options, nodes: &impl StartNode, program: &Path) -> anyhow::Result<ExitCode> {
     options.check()?;
     allow_descriptors(options.agents)?;
-    // A default TERM would leave the directory of the run behind.
+    // A default TERM would leave the directory of the run and its nodes behind, and so would a terminal that goes away.
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     tokio::select! {
-        code = tell(options, nodes) => code,
+        held = tell(options, nodes, program) => Ok(if held? { ExitCode::SUCCESS } else { FAILED.into() }),
         _ = tokio::signal::ctrl_c() => interrupted(INTERRUPTED),
         _ = terminate.recv() => interrupted(TERMINATED),
+        _ = hang_up.recv() => Ok(TERMINATED.into()),
+    }
+}
+
+async fn tell(options: &Options, nodes: &impl StartNode, program: &Path) -> anyhow::Result<bool> {
+    match options.story {
+        Story::Fleet => fleet::tell(options, program).await,
+        Story::Cache => cache::tell(options, nodes).await,
     }
 }
 
@@ -115,27 +137,10 @@ fn interrupted(code: u8) -> anyhow::Result<ExitCode> {
     Ok(code.into())
 }
 
-async fn tell(options: &Options, nodes: &impl StartNode) -> anyhow::Result<ExitCode> {
-    let scene = Scene::build(options, nodes).await.context("cannot set up the demo")?;
-    say(&report::opening(&scene))?;
-    let mut report = Report::default();
-    let outcome = acts::play(&scene, &mut report).await;
-    if outcome.is_ok() {
-        say(&report.closing(&scene))?;
-        if options.keep {
-            say(&report::invitation(&scene))?;
-            std::future::pending::<()>().await;
-        }
-    }
-    scene.close().await;
-    outcome?;
-    Ok(if report.failed() { FAILED.into() } else { ExitCode::SUCCESS })
-}
-
-/// Each agent is two sockets in this process.
+/// Each agent is some files and sockets in this process: two in the story of the cache, up to eight in that of the fleet.
 fn allow_descriptors(agents: usize) -> anyhow::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let need = agents as u64 * 2 + 200;
+    let need = agents as u64 * 10 + 300;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < need) {
         let raised =
@@ -147,44 +152,9 @@ fn allow_descriptors(agents: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A paragraph on stdout; colours only where they can be seen.
-fn say(text: &str) -> anyhow::Result<()> {
-    if QUIET {
-        return Ok(());
-    }
-    let mut out = anstream::stdout().lock();
-    writeln!(out, "{text}")?;
-    Ok(out.flush()?)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::stand_in::StandIn;
     use super::*;
-
-    async fn play(nodes: &StandIn, agents: usize) -> (Report, std::path::PathBuf) {
-        let options = Options { agents, size: 1 << 20, wan: 4_000_000, ..Options::default() };
-        let scene = Scene::build(&options, nodes).await.unwrap();
-        let folder = scene.file("");
-        let mut report = Report::default();
-        acts::play(&scene, &mut report).await.unwrap();
-        assert!(report.closing(&scene).contains("together"));
-        scene.close().await;
-        (report, folder)
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_handler_that_does_its_work_passes_every_check() {
-        let (report, folder) = play(&StandIn { shares: true }, 8).await;
-        assert!(!report.failed(), "{report:?}");
-        assert!(!folder.exists());
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_handler_that_fetches_for_each_agent_fails_the_demo() {
-        let (report, _) = play(&StandIn { shares: false }, 3).await;
-        assert!(report.failed(), "{report:?}");
-    }
 
     #[test]
     fn what_is_out_of_bounds_is_said() {

@@ -30,7 +30,13 @@ impl Authority {
 
     /// A server certificate for `localhost` and 127.0.0.1.
     pub(super) fn server(&self, name: &str) -> Result<Identity, rcgen::Error> {
-        let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+        self.server_at(name, &["localhost", "127.0.0.1"])
+    }
+
+    /// A server certificate for these hosts.
+    pub(super) fn server_at(&self, name: &str, hosts: &[&str]) -> Result<Identity, rcgen::Error> {
+        let mut params =
+            CertificateParams::new(hosts.iter().map(|&host| host.to_owned()).collect::<Vec<_>>())?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate()?;

@@ -92,7 +92,11 @@ impl Wrong {
     /// Who is asked last.
     pub(super) fn of(&self, key: &Key, now: Timestamp) -> Vec<String> {
         let files = self.0.lock();
-        files.get(key).filter(|(_, until)| now < *until).map(|(names, _)| names.clone()).unwrap_or_default()
+        files
+            .get(key)
+            .filter(|(_, until)| until.is_ahead(now, WRONG_FOR))
+            .map(|(names, _)| names.clone())
+            .unwrap_or_default()
     }
 }
 

@@ -36,6 +36,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::base::clock::{Clock, Timestamp};
+use crate::base::limits::CLOCK_SLACK;
 use crate::cache::{Entry, Key};
 use crate::store::Store;
 use crate::upstream::Upstream;
@@ -171,7 +172,7 @@ impl Fills {
     /// Whether this key's last answer could not be shared: then ask for [`Fills::direct`] at once.
     pub fn is_direct(&self, key: &Key) -> bool {
         let now = self.0.clock.now();
-        self.0.direct.lock().get(key).is_some_and(|until| now < *until)
+        self.0.direct.lock().get(key).is_some_and(|until| until.is_ahead(now, self.0.options.direct_for))
     }
 
     /// One block of an entry, fetched again by range because the stored copy is missing or wrong.
@@ -214,7 +215,10 @@ impl Fills {
     pub fn negative(&self, key: &Key) -> Option<Arc<Entry>> {
         let now = self.0.clock.now();
         let negative = self.0.negative.lock();
-        negative.get(key).filter(|(_, until)| now < *until).map(|(entry, _)| Arc::clone(entry))
+        let is_young = |entry: &Entry, until: &Timestamp| {
+            now < *until && entry.head.received_at <= now.after(CLOCK_SLACK)
+        };
+        negative.get(key).filter(|(entry, until)| is_young(entry, until)).map(|(entry, _)| Arc::clone(entry))
     }
 
     /// Whether a request carries the token of a question of ours that is open: then it is that question coming

@@ -45,7 +45,7 @@ impl Spoiled {
         if self.many.load(Ordering::Acquire) == 0 {
             return None;
         }
-        self.files.lock().get(key).copied().filter(|until| now < *until)
+        self.files.lock().get(key).copied().filter(|until| until.is_ahead(now, SPOILED_FOR))
     }
 }
 

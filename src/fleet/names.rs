@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::agent_id::is_agent_id;
 use crate::base::limits::{AGENT_ID_BYTES, NAME_BYTES, TREE_DEPTH, TREE_PATH_BYTES};
 
 /// A name that is not one.
@@ -38,8 +39,7 @@ impl AgentId {
     /// # Errors
     /// When it is empty, too long, or has other characters.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let right = |byte: u8| byte.is_ascii_alphanumeric() || b"._:{}-".contains(&byte);
-        if text.is_empty() || text.len() > AGENT_ID_BYTES || !text.bytes().all(right) {
+        if !is_agent_id(text) {
             return Err(NameError::AgentId);
         }
         Ok(Self(text.into()))

@@ -1,5 +1,6 @@
 //! One agent as it is known here: what it said, where it stands, and when that changes by itself. Pure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,13 @@ pub(super) struct Link {
     pub(super) pinged: Option<Timestamp>,
 }
 
+/// What of the documents an agent has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lacks {
+    pub(super) sitelist: bool,
+    pub(super) policies: bool,
+}
+
 /// One agent. What is on disk and goes to the authority is this, without its link.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Agent {
@@ -33,7 +41,7 @@ pub struct Agent {
     pub heard: Timestamp,
     /// The last check-in; 0 before the first.
     pub checked_in: Timestamp,
-    /// Check-ins that were acknowledged, ever.
+    /// Check-ins that were acknowledged, ever: here and at all nodes below.
     pub check_ins: u64,
     /// How it stays in contact.
     pub contact: Contact,
@@ -44,8 +52,17 @@ pub struct Agent {
     /// Whether another machine uses the same identity.
     pub cloned: bool,
     pub(super) boots: Boots,
+    /// What each node below has told of check-ins so far: of what it tells next, the rest is counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) counted: BTreeMap<String, u64>,
     #[serde(skip)]
     pub(super) link: Option<Link>,
+    /// What it had not when the documents were compared with it last; nothing before that.
+    #[serde(skip)]
+    pub(super) lacks: Option<Lacks>,
+    /// When what its traffic says was written down last.
+    #[serde(skip)]
+    pub(super) noted: Timestamp,
 }
 
 /// What the passing of time does to an agent.
@@ -73,7 +90,31 @@ impl Agent {
             told: Box::default(),
             cloned: false,
             boots: Boots::default(),
+            counted: BTreeMap::new(),
             link: None,
+            noted: Timestamp(0),
+            lacks: None,
+        }
+    }
+
+    /// A node below has seen so many check-ins of this agent. A number below the last one: it has begun anew.
+    pub(super) fn count(&mut self, node: &str, check_ins: u64) -> bool {
+        let before = self.counted.insert(node.to_owned(), check_ins).unwrap_or_default();
+        let more = check_ins.checked_sub(before).unwrap_or(check_ins);
+        self.check_ins = self.check_ins.saturating_add(more);
+        more > 0
+    }
+
+    /// What a node below tells of this agent takes the place of what is known. An agent that has not checked in there
+    /// yet has said nothing about itself there: what it said elsewhere stays.
+    pub(super) fn follow(&mut self, told: Self) {
+        let (check_ins, counted) = (self.check_ins, std::mem::take(&mut self.counted));
+        let before = std::mem::replace(self, told);
+        (self.check_ins, self.counted) = (check_ins, counted);
+        if self.checked_in == Timestamp(0) {
+            let Self { told, checked_in, interval, boots, cloned, .. } = before;
+            (self.told, self.checked_in, self.interval) = (told, checked_in, interval);
+            (self.boots, self.cloned) = (boots, cloned);
         }
     }
 
@@ -81,6 +122,24 @@ impl Agent {
     pub(super) fn stand(&mut self, state: State, cause: Cause, now: Timestamp) {
         if self.standing.state != state {
             self.standing = Standing { state, cause, since: now };
+        }
+    }
+
+    /// Moves every time of it that is this node's. Those of an agent that stands elsewhere are of another clock.
+    pub(super) fn jump(&mut self, by: i64) {
+        if self.handler.is_some() {
+            return;
+        }
+        // Before the first check-in it is none.
+        if self.checked_in != Timestamp(0) {
+            self.checked_in = self.checked_in.moved(by);
+        }
+        self.heard = self.heard.moved(by);
+        self.standing.since = self.standing.since.moved(by);
+        self.boots.jump(by);
+        if let Some(link) = &mut self.link {
+            link.opened = link.opened.moved(by);
+            link.pinged = link.pinged.map(|pinged| pinged.moved(by));
         }
     }
 
@@ -110,8 +169,7 @@ impl Agent {
                 Some((until, Turn::Become(State::Offline, self.standing.cause)))
             }
             State::Passive => {
-                let until = self.heard.after(self.interval.saturating_mul(rules.offline_after));
-                Some((until, Turn::Become(State::Offline, Cause::Overdue)))
+                Some((self.heard.after(rules.keep_passive), Turn::Become(State::Offline, Cause::Overdue)))
             }
             State::Offline | State::Shutdown | State::Moved => None,
         }

@@ -5,10 +5,12 @@
 //! agents have changed since they were last acknowledged, so it is never longer than the table of agents, and an
 //! agent that changes twice while the WAN is down is told once, as it is then, with the count of its check-ins.
 
+use std::collections::HashSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use redb::{
@@ -19,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::AgentId;
 use super::agent::Agent;
+use crate::base::crash::{Step, reach};
 
 /// id → agent as JSON, behind its version
 const AGENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("agents");
@@ -30,6 +33,8 @@ const PLACES: TableDefinition<'_, &str, u64> = TableDefinition::new("places");
 const WAKES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("wakes");
 /// node below → (its spool, the last number taken from it)
 const NODES: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("nodes");
+/// id → the node it talked to, or nothing: forgotten, and the node above does not know
+const FORGOTTEN: TableDefinition<'_, &str, &str> = TableDefinition::new("forgotten");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// The layout of these tables.
@@ -43,16 +48,20 @@ const PAGE_CACHE: usize = 8 << 20;
 const WAITING: usize = 8_192;
 /// Bytes of agents after which a report is full.
 const REPORT_BYTES: usize = 1 << 20;
+/// Between two attempts on a disk that refuses.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Changes in one commit.
 const BATCH: usize = 2_048;
 
 /// A change.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Row {
     /// An agent as it is now.
     Agent(Box<Agent>),
-    /// It is forgotten.
+    /// It is forgotten, and nobody has to be told.
     Forget(AgentId),
+    /// It is forgotten while it talked to the node of this name, or to this one, and the node above is told.
+    Forgotten(AgentId, Option<String>),
     /// A wake-up as it is now.
     Wake(u64, Vec<u8>),
     /// It is over, and told.
@@ -114,6 +123,8 @@ pub(super) struct Spooled {
     /// All that wait, these included.
     pub(super) waiting: u64,
     pub(super) agents: Vec<Agent>,
+    /// Agents that were forgotten, and the nodes they talked to where it was not this one.
+    pub(super) forgotten: Vec<(AgentId, Option<String>)>,
 }
 
 /// What was there at the start.
@@ -154,7 +165,7 @@ impl Ledger {
         let (jobs, queue) = mpsc::channel(WAITING);
         let start = std::thread::Builder::new().name("agents".into());
         let thread = start
-            .spawn(move || Writer { path, db: Some(db) }.run(queue))
+            .spawn(move || Writer { path, db: Some(db), late: Vec::new() }.run(queue))
             .map_err(|error| OpenError::Io { path: dir.to_path_buf(), error })?;
         Ok((Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) }, found))
     }
@@ -220,13 +231,18 @@ struct Writer {
     path: PathBuf,
     /// Not there after an error: redb refuses everything then, and the next job opens the file again.
     db: Option<Database>,
+    /// What the disk has refused. Whoever waited for it was told so; the agents' state in memory has it all the same,
+    /// and would never be written again where nothing changes.
+    late: Vec<Row>,
 }
 
 impl Writer {
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut waiting = Vec::new();
-        while queue.blocking_recv_many(&mut waiting, BATCH) > 0 {
-            let mut writes = Vec::new();
+        let mut goes_on = true;
+        while goes_on {
+            goes_on = self.wait(&mut queue, &mut waiting);
+            let mut writes = vec![(std::mem::take(&mut self.late), None)];
             for job in waiting.drain(..) {
                 match job {
                     Job::Write(rows, done) => writes.push((rows, done)),
@@ -235,17 +251,44 @@ impl Writer {
                     }
                 }
             }
-            if writes.is_empty() {
-                continue;
-            }
-            let result = self.with(|db| commit(db, &writes));
-            if let Err(why) = &result {
-                tracing::error!(%why, "the agents' state cannot be written");
-            }
-            for (_, done) in writes {
-                let _ = done.map(|done| done.send(result.clone()));
+            if writes.iter().any(|(rows, _)| !rows.is_empty()) {
+                self.write(writes);
             }
         }
+    }
+
+    /// Waits for jobs, or a moment where something is to be tried again; false where there are no more to come.
+    fn wait(&self, queue: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>) -> bool {
+        if self.late.is_empty() {
+            return queue.blocking_recv_many(jobs, BATCH) > 0;
+        }
+        std::thread::sleep(AGAIN);
+        while jobs.len() < BATCH {
+            match queue.try_recv() {
+                Ok(job) => jobs.push(job),
+                Err(mpsc::error::TryRecvError::Empty) => return true,
+                Err(mpsc::error::TryRecvError::Disconnected) => return false,
+            }
+        }
+        true
+    }
+
+    fn write(&mut self, writes: Vec<Written>) {
+        let again = writes.first().is_some_and(|(late, _)| !late.is_empty());
+        let result = self.with(|db| commit(db, &writes));
+        match &result {
+            Err(why) if !again => tracing::error!(%why, "the agents' state cannot be written"),
+            Ok(()) if again => tracing::info!("the agents' state is written again"),
+            _ => {}
+        }
+        let mut refused = Vec::new();
+        for (rows, done) in writes {
+            let _ = done.map(|done| done.send(result.clone()));
+            if result.is_err() {
+                refused.extend(rows);
+            }
+        }
+        self.late = newest(refused);
     }
 
     fn with<T>(&mut self, job: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, String> {
@@ -261,6 +304,16 @@ impl Writer {
             error.to_string()
         })
     }
+}
+
+/// The last row of each agent, and all others, in their order; where that is too much, not the oldest.
+fn newest(rows: Vec<Row>) -> Vec<Row> {
+    let mut seen = HashSet::new();
+    let is_newest =
+        |row: &Row| if let Row::Agent(agent) = row { seen.insert(agent.id.clone()) } else { true };
+    let mut kept: Vec<Row> = rows.into_iter().rev().filter(is_newest).take(WAITING).collect();
+    kept.reverse();
+    kept
 }
 
 fn open(path: &Path) -> Result<(Database, Found), OpenError> {
@@ -300,6 +353,7 @@ fn prepare(db: &Database) -> Result<u64, redb::Error> {
         txn.open_table(PLACES)?;
         txn.open_table(WAKES)?;
         txn.open_table(NODES)?;
+        txn.open_table(FORGOTTEN)?;
         schema.unwrap_or(SCHEMA)
     };
     txn.commit()?;
@@ -361,7 +415,9 @@ fn commit(db: &Database, writes: &[Written]) -> Result<(), redb::Error> {
         }
         tables.meta.insert("number", tables.number)?;
     }
+    reach(Step::AgentsBatch);
     txn.commit()?;
+    reach(Step::AgentsCommitted);
     Ok(())
 }
 
@@ -372,6 +428,7 @@ struct Tables<'t> {
     places: Table<'t, &'static str, u64>,
     wakes: Table<'t, u64, &'static [u8]>,
     nodes: Table<'t, &'static str, (u64, u64)>,
+    forgotten: Table<'t, &'static str, &'static str>,
     meta: Table<'t, &'static str, u64>,
     /// The last that was given to a change.
     number: u64,
@@ -387,6 +444,7 @@ impl<'t> Tables<'t> {
             places: txn.open_table(PLACES)?,
             wakes: txn.open_table(WAKES)?,
             nodes: txn.open_table(NODES)?,
+            forgotten: txn.open_table(FORGOTTEN)?,
             meta,
             number,
         })
@@ -397,15 +455,17 @@ impl<'t> Tables<'t> {
             Row::Agent(agent) => {
                 let id = agent.id.as_str();
                 self.agents.insert(id, render(agent).as_slice())?;
-                self.number += 1;
-                let before = self.places.insert(id, self.number)?.map(|row| row.value());
-                if let Some(before) = before {
-                    self.changed.remove(before)?;
-                }
-                self.changed.insert(self.number, id)?;
+                self.forgotten.remove(id)?;
+                self.change(id)?;
+            }
+            Row::Forgotten(id, handler) => {
+                self.agents.remove(id.as_str())?;
+                self.forgotten.insert(id.as_str(), handler.as_deref().unwrap_or_default())?;
+                self.change(id.as_str())?;
             }
             Row::Forget(id) => {
                 self.agents.remove(id.as_str())?;
+                self.forgotten.remove(id.as_str())?;
                 let place = self.places.remove(id.as_str())?.map(|row| row.value());
                 if let Some(place) = place {
                     self.changed.remove(place)?;
@@ -415,7 +475,9 @@ impl<'t> Tables<'t> {
             Row::WakeOver(number) => drop(self.wakes.remove(number)?),
             Row::Told(last) => {
                 for row in self.changed.extract_from_if(..=*last, |_, _| true)? {
-                    self.places.remove(row?.1.value())?;
+                    let (_, id) = row?;
+                    self.places.remove(id.value())?;
+                    self.forgotten.remove(id.value())?;
                 }
             }
             Row::Heard(node, spool, number) => {
@@ -424,12 +486,23 @@ impl<'t> Tables<'t> {
         }
         Ok(())
     }
+
+    /// An agent is the last that has changed.
+    fn change(&mut self, id: &str) -> Result<(), redb::Error> {
+        self.number += 1;
+        let before = self.places.insert(id, self.number)?.map(|row| row.value());
+        if let Some(before) = before {
+            self.changed.remove(before)?;
+        }
+        self.changed.insert(self.number, id)?;
+        Ok(())
+    }
 }
 
 fn spooled(db: &Database, most: usize) -> Result<Spooled, redb::Error> {
     let txn = db.begin_read()?;
     let spool = txn.open_table(META)?.get("spool")?.map_or(0, |row| row.value());
-    let agents = txn.open_table(AGENTS)?;
+    let (agents, forgotten) = (txn.open_table(AGENTS)?, txn.open_table(FORGOTTEN)?);
     let mut found = Spooled { spool, ..Spooled::default() };
     let mut bytes = 0;
     let changed = txn.open_table(CHANGED)?;
@@ -437,7 +510,13 @@ fn spooled(db: &Database, most: usize) -> Result<Spooled, redb::Error> {
     for row in changed.iter()?.take(most) {
         let (number, id) = row?;
         found.last = number.value();
-        let Some(row) = agents.get(id.value())? else { continue };
+        let Some(row) = agents.get(id.value())? else {
+            let handler = forgotten.get(id.value())?.map(|it| it.value().to_owned());
+            if let (Some(handler), Ok(id)) = (handler, AgentId::parse(id.value())) {
+                found.forgotten.push((id, Some(handler).filter(|it| !it.is_empty())));
+            }
+            continue;
+        };
         found.agents.extend(parse(row.value()));
         bytes += row.value().len();
         if bytes > REPORT_BYTES {
@@ -505,6 +584,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_is_forgotten_is_told_of_once_and_not_if_it_came_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, _) = Ledger::open(dir.path()).unwrap();
+        let id = |name: &str| AgentId::parse(name).unwrap();
+        let all = ["a", "b", "c"].map(|name| agent(name, 1));
+        ledger.write(all.into()).unwrap().wait().await.unwrap();
+        let before = ledger.spooled(9).await.unwrap();
+        let gone = vec![
+            Row::Told(before.last),
+            Row::Forgotten(id("a"), None),
+            Row::Forgotten(id("b"), Some("branch".to_owned())),
+            Row::Forgotten(id("c"), None),
+            agent("c", 2),
+        ];
+        ledger.write(gone).unwrap().wait().await.unwrap();
+        let spooled = ledger.spooled(9).await.unwrap();
+        assert_eq!(spooled.forgotten, [(id("a"), None), (id("b"), Some("branch".to_owned()))]);
+        assert_eq!(told(&spooled), [("c", 2)]);
+        ledger.write(vec![Row::Told(spooled.last)]).unwrap().wait().await.unwrap();
+        let after = ledger.spooled(9).await.unwrap();
+        assert_eq!((after.waiting, after.forgotten.len()), (0, 0));
+    }
+
+    #[tokio::test]
     async fn a_damaged_file_is_set_aside_and_a_later_one_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(FILE), b"no database at all, but long enough to be taken for one")
@@ -520,6 +623,34 @@ mod tests {
         txn.commit().unwrap();
         drop(db);
         assert!(matches!(Ledger::open(dir.path()), Err(OpenError::Newer { found: 99, .. })));
+    }
+
+    /// It was told to be refused, known in memory, and never written again.
+    #[tokio::test]
+    async fn what_the_disk_has_refused_is_written_when_it_takes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, _) = Ledger::open(dir.path()).unwrap();
+        let file = dir.path().join(FILE);
+        ledger.write(vec![agent("a", 1)]).unwrap().wait().await.unwrap();
+        drop(ledger);
+        // The next attempt has to open the file, and cannot: a directory is in its place.
+        let aside = dir.path().join("aside");
+        std::fs::rename(&file, &aside).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        let (jobs, queue) = mpsc::channel(WAITING);
+        let path = file.clone();
+        let thread = std::thread::spawn(move || Writer { path, db: None, late: Vec::new() }.run(queue));
+        let ledger = Ledger { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) };
+        for count in 2..5 {
+            let refused = ledger.write(vec![agent("a", count), agent("b", count)]).unwrap().wait().await;
+            assert!(matches!(refused, Err(LedgerError::Failed(_))));
+        }
+        std::fs::remove_dir(&file).unwrap();
+        std::fs::rename(&aside, &file).unwrap();
+        drop(ledger);
+        let (_, found) = Ledger::open(dir.path()).unwrap();
+        let agents: Vec<_> = found.agents.iter().map(|it| (it.id.as_str(), it.check_ins)).collect();
+        assert_eq!(agents, [("a", 4), ("b", 4)]);
     }
 
     #[test]

@@ -7,11 +7,14 @@
 
 mod agent;
 mod api;
+mod behind;
 mod boots;
 mod channel;
+mod hands;
 mod ledger;
 mod outbox;
 mod outside;
+mod passive;
 mod plane;
 mod probe;
 mod registry;
@@ -24,10 +27,11 @@ mod wakeups;
 pub use crate::fleet::AgentId;
 pub use agent::Agent;
 pub use api::{Answer, Asker, is_call};
+pub use behind::Behind;
 pub use ledger::OpenError;
 pub use outside::{Alone, Outside, Wanted};
 pub use plane::{Options, Presence};
-pub use report::{REPORT_BYTES, Report, Reported};
+pub use report::{Forgotten, REPORT_BYTES, Report, Reported};
 pub use select::{Selector, SelectorError};
 pub use state::{Cause, Rules, Standing, State};
 pub use wake::{WakeOrder, Woken};

@@ -31,6 +31,13 @@ pub trait Outside: Send + Sync + 'static {
 
     /// Has a node below wake these agents, by its channel.
     fn relay_wake(&self, handler: &str, wake: Relayed);
+
+    /// Has a node below forget these agents.
+    fn relay_forget(&self, handler: &str, agents: Vec<AgentId>);
+
+    /// The versions of a catalogue (`repository/catalogue`, as agents say it) that are shown here, the newest first; none
+    /// where that is not known.
+    fn versions(&self, catalogue: &str) -> Vec<String>;
 }
 
 /// A node without control documents.
@@ -55,4 +62,10 @@ impl Outside for Alone {
     }
 
     fn relay_wake(&self, _: &str, _: Relayed) {}
+
+    fn relay_forget(&self, _: &str, _: Vec<AgentId>) {}
+
+    fn versions(&self, _: &str) -> Vec<String> {
+        Vec::new()
+    }
 }

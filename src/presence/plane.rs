@@ -12,9 +12,12 @@ use tokio::sync::watch;
 
 use super::AgentId;
 use super::agent::Agent;
+use super::behind::{has_policies, lacks};
+use super::hands::Hands;
 use super::ledger::{Durable, Ledger, LedgerError, OpenError, Row};
 use super::outbox::{Outbox, Say};
 use super::outside::Outside;
+use super::passive::identify;
 use super::probe::Probes;
 use super::registry::{Effect, Refused, Registry};
 use super::state::{Cause, Rules, State};
@@ -41,6 +44,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// The numbers of presence.
     pub rules: Rules,
+    /// Whether a node above is told what becomes of agents.
+    pub reports: bool,
 }
 
 /// Why a request of an agent is not served.
@@ -66,7 +71,8 @@ pub(super) struct Inner {
     links: HashMap<AgentId, Link>,
     /// Changed, and not on its way to the ledger yet.
     unwritten: HashSet<AgentId>,
-    forgotten: Vec<AgentId>,
+    /// Forgotten, and not on its way to the ledger yet.
+    forgotten: Vec<Row>,
     numbers: u64,
     /// What was taken last from each node below.
     pub(super) nodes: HashMap<String, (u64, u64)>,
@@ -75,7 +81,7 @@ pub(super) struct Inner {
 /// The agents of a node.
 pub struct Presence {
     pub(super) options: Options,
-    pub(super) clock: Clock,
+    pub(super) clock: Hands,
     pub(super) metrics: AgentMetrics,
     pub(super) outside: Box<dyn Outside>,
     pub(super) ledger: Ledger,
@@ -102,12 +108,15 @@ impl Presence {
         outside: impl Outside,
     ) -> Result<Arc<Self>, OpenError> {
         let (ledger, found) = Ledger::open(&options.dir)?;
+        let clock = Hands::new(clock);
         let now = clock.now();
         let mut registry = Registry::new(options.rules.clone());
         found.agents.into_iter().for_each(|agent| registry.restore(agent, now));
         let mut wakes = Wakes::default();
         for json in found.wakes {
-            if let Ok(order) = serde_json::from_slice::<WakeOrder>(&json) {
+            if let Ok(mut order) = serde_json::from_slice::<WakeOrder>(&json) {
+                // The clock may have been set back meanwhile.
+                order.started = order.started.min(now);
                 wakes.begin(order, |id| registry.agent(id).map_or(Timestamp(0), |agent| agent.checked_in));
             }
         }
@@ -162,8 +171,11 @@ impl Presence {
 
     /// Does what is due, and writes down what has changed.
     pub fn turn(&self) {
-        let now = self.clock.now();
         let mut inner = self.inner.lock();
+        if let Some(by) = self.clock.follow() {
+            self.jump(&mut inner, by);
+        }
+        let now = self.clock.now();
         let effects = inner.registry.advance(now);
         self.bring_about(&mut inner, effects);
         let told = {
@@ -182,13 +194,26 @@ impl Presence {
         self.keep(&mut inner, rows);
     }
 
+    /// The wall clock was set: what is known keeps its age.
+    fn jump(&self, inner: &mut Inner, by: i64) {
+        tracing::warn!(milliseconds = by, "the clock was set; the times of agents follow it");
+        inner.registry.jump(by);
+        let rows = inner.wakes.jump(by);
+        let rows =
+            rows.map(|order| Row::Wake(order.id, serde_json::to_vec(order).unwrap_or_default())).collect();
+        self.keep(inner, rows);
+    }
+
     /// Has rows written behind, under the lock, so that rows of one agent keep their order. What finds no room is tried
     /// again at the next turn.
     pub(super) fn keep(&self, inner: &mut Inner, rows: Vec<Row>) {
         let id = |row: &Row| if let Row::Agent(agent) = row { Some(agent.id.clone()) } else { None };
         let again: Vec<AgentId> = rows.iter().filter_map(id).collect();
+        let is_end = |row: &&Row| matches!(row, Row::Forget(_) | Row::Forgotten(..));
+        let ends: Vec<Row> = rows.iter().filter(is_end).cloned().collect();
         if !self.ledger.post(rows) {
             inner.unwritten.extend(again);
+            inner.forgotten.extend(ends);
         }
     }
 
@@ -211,7 +236,7 @@ impl Presence {
             }
         }
         let dropped = inner.registry.take_dropped();
-        inner.forgotten.extend(dropped);
+        inner.forgotten.extend(dropped.into_iter().map(Row::Forget));
     }
 
     /// An agent checks in. What it said is on disk when this returns.
@@ -227,10 +252,14 @@ impl Presence {
             let place = said.filter(|said| said.is_within(within));
             told.properties.tree = Some(place.as_ref().unwrap_or(within).to_string());
         }
-        let now = self.clock.now();
+        if told.properties.addresses.is_empty() {
+            // What its handlers depend on is the same for everybody who is asked about it later.
+            told.properties.addresses.extend(from);
+        }
         let acknowledged = told.sequence;
         let (written, told, actions) = {
             let mut inner = self.inner.lock();
+            let now = self.clock.now();
             let effects = inner.registry.check_in(id, told, now).map_err(|refused| match refused {
                 Refused::Old { expected } => Refusal::Old(expected),
                 Refused::Full => Refusal::Full,
@@ -247,6 +276,7 @@ impl Presence {
         };
         durable(written).await?;
         let wanted = self.outside.wanted(id, &told, from);
+        self.inner.lock().registry.lacks(id, acknowledged, lacks(&told, &wanted));
         Ok(CheckedIn {
             acknowledged,
             sitelist: wanted.sitelist.filter(|news| Some(&news.etag) != told.sitelist.as_ref()),
@@ -265,8 +295,8 @@ impl Presence {
 
     /// Opens a stream or tunnel. What waits to be said to the agent comes out of the outbox.
     pub(super) fn open_link(&self, id: &AgentId, contact: Contact) -> Result<(u64, Arc<Outbox>), Refusal> {
-        let now = self.clock.now();
         let mut inner = self.inner.lock();
+        let now = self.clock.now();
         inner.numbers += 1;
         let number = inner.numbers;
         let effects = inner.registry.open(id, contact, number, now).map_err(|_| Refusal::Full)?;
@@ -280,7 +310,12 @@ impl Presence {
     /// Something arrived on a link.
     pub(super) fn heard(&self, id: &AgentId, number: u64) {
         self.metrics.responses.inc();
-        self.inner.lock().registry.heard(id, number, self.clock.now());
+        self.answered(id, number);
+    }
+
+    fn answered(&self, id: &AgentId, number: u64) {
+        let mut inner = self.inner.lock();
+        inner.registry.heard(id, number, self.clock.now());
     }
 
     /// A link has ended.
@@ -300,7 +335,7 @@ impl Presence {
         // Its end without a message is an answer, too.
         let _ = tokio::time::timeout(HELD, outbox.rung()).await;
         let (messages, _) = outbox.drain(poll.seen);
-        self.inner.lock().registry.heard(id, number, self.clock.now());
+        self.answered(id, number);
         Ok(Polled { messages })
     }
 
@@ -324,27 +359,13 @@ impl Presence {
         self.bring_about(&mut inner, effects);
     }
 
-    /// Update traffic of an agent that does not speak our protocol.
-    pub fn passed(&self, id: &AgentId, told: CheckIn) {
+    /// Update traffic from `address` of somebody that calls itself `user_agent`; `took` is a catalogue, and the version of
+    /// it that it was given.
+    pub fn passed(&self, address: IpAddr, user_agent: &str, took: Option<(String, String)>) {
+        let Some(who) = identify(user_agent, address) else { return };
         let mut inner = self.inner.lock();
-        if let Ok(effects) = inner.registry.passed(id, told, self.clock.now()) {
-            self.bring_about(&mut inner, effects);
-        }
-    }
-
-    /// The control documents are others: agents whose sitelist changes by that are told over their stream or tunnel.
-    pub fn documents_changed(&self) {
-        let linked: Vec<(AgentId, Box<CheckIn>)> = {
-            let inner = self.inner.lock();
-            let of = |id: &AgentId| inner.registry.agent(id).map(|agent| (id.clone(), agent.told.clone()));
-            inner.links.keys().filter_map(of).collect()
-        };
-        for (id, told) in linked {
-            let wanted = self.outside.wanted(&id, &told, None).sitelist;
-            if wanted.is_some_and(|news| Some(&news.etag) != told.sitelist.as_ref()) {
-                self.say(&id, Message::SitelistChanged);
-            }
-        }
+        let effects = inner.registry.passed(who, took, self.clock.now());
+        self.bring_about(&mut inner, effects);
     }
 
     /// Tells every agent with a stream or tunnel that the node is going away.
@@ -353,7 +374,7 @@ impl Presence {
         linked.iter().for_each(|id| self.say(id, Message::Shutdown));
     }
 
-    fn say(&self, id: &AgentId, message: Message) {
+    pub(super) fn say(&self, id: &AgentId, message: Message) {
         if let Some(link) = self.inner.lock().links.get(id) {
             link.outbox.push(Say::Message(message));
         }
@@ -377,28 +398,45 @@ impl Presence {
         self.outside.handlers_of(group)
     }
 
-    /// What an agent should have and has not: `sitelist`, `policies`.
-    pub fn behind(&self, agent: &Agent) -> Vec<&'static str> {
-        let wanted = self.outside.wanted(&agent.id, &agent.told, None);
-        let old = wanted.sitelist.is_some_and(|news| Some(&news.etag) != agent.told.sitelist.as_ref());
-        let other = wanted.policies.is_some_and(|news| !has_policies(&agent.told, &news));
-        [old.then_some("sitelist"), other.then_some("policies")].into_iter().flatten().collect()
-    }
-
-    /// Forgets agents; how many were known.
+    /// Forgets agents, here, at the nodes above, and at the nodes below that they talk to; how many were known.
     pub fn forget(&self, ids: &[AgentId]) -> usize {
-        let mut inner = self.inner.lock();
+        let mut elsewhere: HashMap<String, Vec<AgentId>> = HashMap::new();
         let mut known = 0;
-        for id in ids {
-            let (was_known, effects) = inner.registry.forget(id);
-            self.bring_about(&mut inner, effects);
-            inner.unwritten.remove(id);
-            if was_known {
+        {
+            let mut inner = self.inner.lock();
+            for id in ids {
+                let handler = inner.registry.agent(id).and_then(|agent| agent.handler.clone());
+                let Some(row) = self.drop_agent(&mut inner, id) else { continue };
                 known += 1;
-                inner.forgotten.push(id.clone());
+                inner.forgotten.push(row);
+                if let Some(handler) = handler {
+                    elsewhere.entry(handler).or_default().push(id.clone());
+                }
             }
         }
+        for (handler, agents) in elsewhere {
+            self.outside.relay_forget(&handler, agents);
+        }
         known
+    }
+
+    /// Takes an agent out of the table; what has to be written down of that, where it was there.
+    pub(super) fn drop_agent(&self, inner: &mut Inner, id: &AgentId) -> Option<Row> {
+        let handler = inner.registry.agent(id)?.handler.clone();
+        let (_, effects) = inner.registry.forget(id);
+        self.bring_about(inner, effects);
+        inner.unwritten.remove(id);
+        let id = id.clone();
+        Some(if self.options.reports { Row::Forgotten(id, handler) } else { Row::Forget(id) })
+    }
+
+    /// Does what a node above has ordered: forgets the agents in `ask`, those of them that are known.
+    ///
+    /// # Errors
+    /// The order is not understood.
+    pub fn forget_ordered(&self, ask: &serde_json::Value) -> Result<String, String> {
+        let ids: Vec<AgentId> = serde_json::from_value(ask.clone()).map_err(|error| error.to_string())?;
+        Ok(format!("{} agents", self.forget(&ids)))
     }
 
     /// Other numbers are in force from now on.
@@ -438,18 +476,16 @@ async fn durable(written: Result<Durable, LedgerError>) -> Result<(), Refusal> {
 
 /// What has changed and is not on its way to the ledger yet.
 fn rows(inner: &mut Inner) -> Vec<Row> {
-    let mut rows: Vec<Row> = std::mem::take(&mut inner.forgotten).into_iter().map(Row::Forget).collect();
+    let mut rows = std::mem::take(&mut inner.forgotten);
+    // One that has come again since is on its way to the ledger already, in front of these.
+    rows.retain(|row| match row {
+        Row::Forget(id) | Row::Forgotten(id, _) => inner.registry.agent(id).is_none(),
+        _ => true,
+    });
     let unwritten = std::mem::take(&mut inner.unwritten);
     let agents = unwritten.iter().filter_map(|id| inner.registry.agent(id));
     rows.extend(agents.map(|agent| Row::Agent(Box::new(agent.clone()))));
     rows
-}
-
-fn has_policies(told: &CheckIn, wanted: &[crate::protocol::agent_api::PolicyNews]) -> bool {
-    let has = |news: &crate::protocol::agent_api::PolicyNews| {
-        told.policies.get(&format!("{}/{}", news.category, news.name)) == Some(&news.sha256)
-    };
-    told.policies.len() == wanted.len() && wanted.iter().all(has)
 }
 
 /// A number from 0 to 1; the middle where there is no randomness.

@@ -4,11 +4,12 @@
 //! Every agent has at most one place in the queue, at the moment [`Agent::next`] says. What comes out has to be done
 //! by whoever holds the registry: links pinged and closed, changes counted, written down and told upward.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::AgentId;
-use super::agent::{Agent, Link, Turn};
+use super::agent::{Agent, Lacks, Link, Turn};
 use super::boots::Verdict;
+use super::passive::Passive;
 use super::state::{Cause, Rules, State};
 use crate::base::clock::Timestamp;
 use crate::protocol::agent_api::{CheckIn, Contact};
@@ -38,6 +39,29 @@ pub(super) enum Refused {
     Full,
 }
 
+/// Catalogues of one agent that are known from its traffic.
+const CATALOGUES: usize = 32;
+
+/// A node below, and what its reports are worth.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Teller<'n> {
+    /// Its name.
+    pub(super) node: &'n str,
+    /// A later report of it was here before this one, which hung on its way.
+    pub(super) overtaken: bool,
+}
+
+/// What of a report about an agent is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// Everything.
+    Whole,
+    /// Its check-ins; where the agent is is known better.
+    Count,
+    /// Nothing that was not known.
+    Not,
+}
+
 /// The table.
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -45,8 +69,9 @@ pub(super) struct Registry {
     agents: HashMap<AgentId, Agent>,
     queue: BTreeSet<(Timestamp, AgentId)>,
     due: HashMap<AgentId, Timestamp>,
-    /// Those that are gone, the longest gone first: they make room.
-    gone: BTreeSet<(Timestamp, AgentId)>,
+    /// Those that make room, in this order: the gone, and then those that are known from their traffic only, who is there
+    /// for longest first.
+    yielding: BTreeSet<(bool, Timestamp, AgentId)>,
     counts: [[u64; Contact::ALL.len()]; State::ALL.len()],
     /// Those that have made room since somebody asked.
     dropped: Vec<AgentId>,
@@ -56,7 +81,15 @@ impl Registry {
     pub(super) fn new(rules: Rules) -> Self {
         let (agents, queue) = (HashMap::new(), BTreeSet::new());
         let counts = [[0; Contact::ALL.len()]; State::ALL.len()];
-        Self { rules, agents, queue, due: HashMap::new(), gone: BTreeSet::new(), counts, dropped: Vec::new() }
+        Self {
+            rules,
+            agents,
+            queue,
+            due: HashMap::new(),
+            yielding: BTreeSet::new(),
+            counts,
+            dropped: Vec::new(),
+        }
     }
 
     pub(super) const fn rules(&self) -> &Rules {
@@ -94,13 +127,27 @@ impl Registry {
 
     /// Puts an agent back that was written down before a restart.
     pub(super) fn restore(&mut self, mut agent: Agent, now: Timestamp) {
-        if agent.handler.is_none() && agent.standing.state.is_linked() {
-            agent.stand(State::Grey, Cause::Restart, now);
+        if agent.handler.is_none() {
+            // The clock may have been set back meanwhile: nothing is in the future.
+            agent.heard = agent.heard.min(now);
+            agent.checked_in = agent.checked_in.min(now);
+            agent.standing.since = agent.standing.since.min(now);
+            if agent.standing.state.is_linked() {
+                agent.stand(State::Grey, Cause::Restart, now);
+            }
         }
         agent.link = None;
         let id = agent.id.clone();
         self.insert(agent);
         self.enqueue(&id);
+    }
+
+    /// The clock was set: every moment moves by so many milliseconds.
+    pub(super) fn jump(&mut self, by: i64) {
+        let all: Vec<AgentId> = self.agents.keys().cloned().collect();
+        for id in all {
+            self.change(&id, |agent, _| agent.jump(by));
+        }
     }
 
     /// An agent checks in.
@@ -213,56 +260,88 @@ impl Registry {
         effects
     }
 
-    /// Update traffic of an agent that does not speak our protocol.
+    /// Update traffic of an agent that does not speak our protocol; `took` is a catalogue, and the version of it.
+    ///
+    /// Nobody makes room for it: what it says of itself is not proven. That it was here once more is known at once, and
+    /// a change only when the interval of check-ins has gone by: it must not cost more than a check-in does.
     pub(super) fn passed(
         &mut self,
-        id: &AgentId,
-        told: CheckIn,
+        who: Passive,
+        took: Option<(String, String)>,
         now: Timestamp,
-    ) -> Result<Vec<Effect>, Refused> {
+    ) -> Vec<Effect> {
+        let Passive { id, properties } = who;
         let mut effects = Vec::new();
-        if !self.agents.contains_key(id) {
-            self.make_room()?;
+        if !self.agents.contains_key(&id) {
+            if self.agents.len() >= self.rules.most {
+                return effects;
+            }
             self.insert(Agent::new(id.clone(), now, &self.rules));
         }
-        self.change(id, |agent, _| {
+        self.change(&id, |agent, rules| {
             // One that checks in says more about itself than its traffic does.
-            if agent.check_ins == 0 {
-                *agent.told = told;
-                agent.heard = now;
-                agent.stand(State::Passive, Cause::Traffic, now);
+            if agent.check_ins > 0 || agent.link.is_some() {
+                return;
+            }
+            let told = &mut agent.told;
+            let is_known = agent.standing.state == State::Passive
+                && agent.handler.is_none()
+                && told.properties == properties
+                && took.as_ref().is_none_or(|(name, version)| told.content.get(name) == Some(version));
+            told.properties = properties;
+            if let Some((name, version)) = took
+                && (told.content.len() < CATALOGUES || told.content.contains_key(&name))
+            {
+                told.content.insert(name, version);
+            }
+            agent.handler = None;
+            agent.heard = now;
+            agent.stand(State::Passive, Cause::Traffic, now);
+            if !is_known || now.since(agent.noted) >= rules.interval {
+                agent.noted = now;
                 effects.push(Effect::Changed(id.clone()));
             }
         });
-        Ok(effects)
+        effects
     }
 
-    /// A node below says this of an agent. Taken if it is newer than what is known; whether it was.
-    pub(super) fn reported(&mut self, agent: Agent, now: Timestamp) -> (bool, Vec<Effect>) {
+    /// A node below says this of an agent. Taken if it is newer than what is known; its check-ins count in any case.
+    pub(super) fn reported(&mut self, agent: Agent, by: Teller<'_>, now: Timestamp) -> (Taken, Vec<Effect>) {
         let id = agent.id.clone();
         let mut effects = Vec::new();
         let Some(known) = self.agents.get(&id) else {
             if self.make_room().is_err() {
-                return (false, effects);
+                return (Taken::Not, effects);
             }
-            self.insert(agent);
+            let mut new = Agent { check_ins: 0, counted: BTreeMap::new(), ..agent };
+            new.count(by.node, agent.check_ins);
+            self.insert(new);
             self.enqueue(&id);
-            return (true, vec![Effect::Changed(id)]);
+            return (Taken::Whole, vec![Effect::Changed(id)]);
         };
-        let same = known.handler == agent.handler;
+        let same = known.handler == agent.handler && !by.overtaken;
         let newer = agent.boots.is_newer_than(&known.boots).unwrap_or(agent.heard >= known.heard);
-        if !same && !newer {
-            return (false, effects);
-        }
-        self.change(&id, |known, _| {
+        let taken = self.change(&id, |known, _| {
+            let counted = !by.overtaken && known.count(by.node, agent.check_ins);
+            if !same && !newer {
+                return if counted { Taken::Count } else { Taken::Not };
+            }
             if let Some(link) = known.link {
                 end(known, Cause::Moved, now, &mut effects);
                 effects.push(Effect::Close(id.clone(), link.number));
             }
-            *known = agent;
+            known.follow(agent);
             effects.push(Effect::Changed(id.clone()));
+            Taken::Whole
         });
-        (true, effects)
+        (taken.unwrap_or(Taken::Not), effects)
+    }
+
+    /// What an agent lacks that has said `sequence` last.
+    pub(super) fn lacks(&mut self, id: &AgentId, sequence: u64, lacks: Lacks) {
+        if let Some(agent) = self.agents.get_mut(id).filter(|agent| agent.told.sequence == sequence) {
+            agent.lacks = Some(lacks);
+        }
     }
 
     /// Forgets an agent; it may come again as a new one. Whether it was known.
@@ -309,9 +388,7 @@ impl Registry {
         if let Some(count) = self.count(&agent) {
             *count += 1;
         }
-        if !agent.standing.state.is_live() {
-            self.gone.insert((agent.standing.since, agent.id.clone()));
-        }
+        self.yielding.extend(place_of(&agent));
         self.agents.insert(agent.id.clone(), agent);
     }
 
@@ -331,19 +408,28 @@ impl Registry {
         if let Some(due) = self.due.remove(id) {
             self.queue.remove(&(due, id.clone()));
         }
-        self.gone.remove(&(agent.standing.since, id.clone()));
+        if let Some(place) = place_of(&agent) {
+            self.yielding.remove(&place);
+        }
         Some(agent)
     }
 
-    /// Makes room for one more: who is gone for longest goes.
+    /// Makes room for one more: who is gone for longest goes, then who is known from its traffic only.
     fn make_room(&mut self) -> Result<(), Refused> {
         while self.agents.len() >= self.rules.most {
-            let (_, id) = self.gone.first().cloned().ok_or(Refused::Full)?;
+            let (.., id) = self.yielding.first().cloned().ok_or(Refused::Full)?;
             self.remove(&id);
             self.dropped.push(id);
         }
         Ok(())
     }
+}
+
+/// The place of an agent among those that make room, if it does.
+fn place_of(agent: &Agent) -> Option<(bool, Timestamp, AgentId)> {
+    let (state, since) = (agent.standing.state, agent.standing.since);
+    let is_passive = state == State::Passive;
+    (is_passive || !state.is_live()).then(|| (is_passive, since, agent.id.clone()))
 }
 
 /// An agent's link has ended.

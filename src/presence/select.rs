@@ -6,14 +6,18 @@
 use std::fmt;
 
 use super::agent::Agent;
+use super::behind::WORDS;
 use super::state::State;
 
 /// Bytes of a selector.
 const BYTES: usize = 4 << 10;
 
+/// The field that is not said by the agent itself.
+const BEHIND: &str = "behind";
+
 /// What an agent can be selected by.
-const FIELDS: [&str; 11] =
-    ["id", "state", "contact", "handler", "host", "os", "tree", "tag", "address", "version", "clone"];
+const FIELDS: [&str; 12] =
+    ["id", "state", "contact", "handler", "host", "os", "tree", "tag", "address", "version", "clone", BEHIND];
 
 /// Why a selector is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +60,23 @@ impl Selector {
         terms.map(term).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether this agent is meant. `node` is the name of the node it talks to where it talks to this one.
+    /// Whether it has to be known what an agent is behind with.
+    pub fn asks_behind(&self) -> bool {
+        self.0.iter().any(|term| term.field == BEHIND)
+    }
+
+    /// Whether an agent that is behind with these (`sitelist`, `policies`, `content`) is meant, as far as that goes.
+    pub fn matches_behind(&self, words: &[&str]) -> bool {
+        self.0.iter().filter(|term| term.field == BEHIND).all(|term| {
+            let found = words.iter().any(|word| term.values.iter().any(|value| glob(value, word)));
+            found != term.negated
+        })
+    }
+
+    /// Whether this agent is meant, but for what it is behind with. `node` is the name of the node it talks to where it
+    /// talks to this one.
     pub fn matches(&self, agent: &Agent, node: &str) -> bool {
-        self.0.iter().all(|term| {
+        self.0.iter().filter(|term| term.field != BEHIND).all(|term| {
             let hit = |text: &str| term.values.iter().any(|value| glob(value, text));
             let told = &agent.told;
             let properties = &told.properties;
@@ -105,6 +123,13 @@ fn term(text: &str) -> Result<Term, SelectorError> {
         return Err(wrong(format!("agents cannot be selected by `{field}`"), help));
     }
     let values: Vec<String> = value.split('|').map(|value| value.trim().to_owned()).collect();
+    if field == BEHIND {
+        let unknown = values.iter().find(|value| !value.contains('*') && !WORDS.contains(&value.as_str()));
+        if let Some(unknown) = unknown {
+            let help = format!("allowed: {}, or * for any", WORDS.join(", "));
+            return Err(wrong(format!("agents are not behind with `{unknown}`"), help));
+        }
+    }
     if field == "state" {
         let unknown = values
             .iter()
@@ -194,8 +219,23 @@ mod tests {
         let help = |text: &str| Selector::parse(text).unwrap_err();
         assert!(help("kiosk").help.contains("tag=kiosk"));
         assert!(help("colour=red").help.contains("tree"));
+        assert!(help("behind=dat").help.contains("content"));
         assert!(help("state=gray").help.contains("grey"));
         assert!(Selector::parse(&"x".repeat(5_000)).is_err());
+    }
+
+    #[test]
+    fn who_is_behind_is_selected_by_what_with() {
+        let matches = |text: &str, words: &[&str]| {
+            let selector = Selector::parse(text).unwrap();
+            assert!(selector.asks_behind() && selector.matches(&agent(), "branch"));
+            selector.matches_behind(words)
+        };
+        assert!(matches("behind=content,id=pc-7", &["policies", "content"]));
+        assert!(matches("behind=*", &["sitelist"]) && !matches("behind=*", &[]));
+        assert!(matches("behind!=*", &[]) && !matches("behind!=*", &["content"]));
+        assert!(!matches("behind=sitelist|policies", &["content"]));
+        assert!(Selector::default().matches_behind(&["content"]));
     }
 
     #[test]

@@ -182,6 +182,8 @@ pub struct Rules {
     pub session_timeout: Duration,
     /// How long an agent whose stream or tunnel has ended stays listed.
     pub keep_offline: Duration,
+    /// How long an agent that is known from its update traffic only stays listed after the last of it.
+    pub keep_passive: Duration,
     /// Intervals without check-in after which an agent without stream or tunnel is late.
     pub late_after: u32,
     /// Intervals without check-in after which it is offline; more than `late_after`.
@@ -200,6 +202,7 @@ impl Default for Rules {
             ping_timeout: Duration::from_secs(20),
             session_timeout: Duration::from_secs(60),
             keep_offline: Duration::from_mins(30),
+            keep_passive: Duration::from_hours(72),
             late_after: 2,
             offline_after: 4,
             stalled_after: 3,

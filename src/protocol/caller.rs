@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+pub use crate::base::agent_id::is_agent_id;
+
 /// The header in which an agent says its id where no certificate does.
 pub const AGENT_HEADER: &str = "waypost-agent";
 
@@ -10,9 +12,6 @@ pub const NODE_HEADER: &str = "waypost-node";
 
 /// How the URI of a node's certificate begins.
 const NODE_URI: &str = "waypost:node:";
-
-/// Bytes of an agent's id. Host names have up to 253, and nobody identifies by a whole one of those.
-const ID_BYTES: usize = 128;
 
 /// Bytes of a node's name, which is also in `Via`.
 const NODE_BYTES: usize = 64;
@@ -42,13 +41,6 @@ pub enum How {
     },
     /// It is on this machine, and nothing else is asked for.
     Loopback,
-}
-
-/// Whether this can be the id of an agent: 1 to 128 of `[A-Za-z0-9._:{}-]`. Case is kept and ids are compared as they
-/// are.
-pub fn is_agent_id(text: &str) -> bool {
-    (1..=ID_BYTES).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:{}-".contains(&byte))
 }
 
 /// Whether this can be the name of a node: a letter, then letters, digits, `-`, `.` and `_`, up to 64.

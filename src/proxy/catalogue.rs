@@ -125,6 +125,11 @@ fn from_part(asked: &Asked<'_>, origin: &Arc<Origin>, catalogues: &Catalogues, p
     if asked.method == Method::GET && send == Send::Whole {
         count_waste(asked, catalogues, length);
     }
+    if part.is_root {
+        let version = || part.generation.version_text();
+        let who = (asked.peer, asked.headers, asked.now);
+        asked.plane.passers.took(who, asked.repository, &part.scope.root, version);
+    }
     let result = if part.is_due { CacheResult::Stale } else { CacheResult::Hit };
     let source = Source::stored(entry, origin, send);
     Reply { status, headers, source, length, result, verdict: reason.as_str(), close: false, said: false }
@@ -165,6 +170,15 @@ async fn listed(asked: &Asked<'_>, origin: &Arc<Origin>, catalogues: &Catalogues
     reply
 }
 
+/// Whoever takes an increment has the version that it leads to, and need not ask for the catalogue itself.
+fn took_delta(asked: &Asked<'_>, catalogues: &Catalogues) {
+    let preset = catalogues.preset();
+    if let (Some(root), Some(version)) = (preset.root_of(asked.below), preset.version_of_delta(asked.below)) {
+        let who = (asked.peer, asked.headers, asked.now);
+        asked.plane.passers.took(who, asked.repository, &root, || version.to_string());
+    }
+}
+
 /// A file no catalogue speaks about.
 async fn plain(asked: &Asked<'_>, origin: &Arc<Origin>, catalogues: &Catalogues) -> Reply {
     if !catalogues.preset().is_delta(asked.below) {
@@ -180,6 +194,8 @@ async fn plain(asked: &Asked<'_>, origin: &Arc<Origin>, catalogues: &Catalogues)
     let reply = wait::cached(&Asked { effective: &effective, ..*asked }, origin).await;
     if reply.status == StatusCode::NOT_FOUND {
         catalogues.note_missing_delta(asked.below, &visitor(asked));
+    } else if reply.status == StatusCode::OK {
+        took_delta(asked, catalogues);
     }
     reply
 }

@@ -103,6 +103,11 @@ impl Meter {
         self.repository = Some(Arc::clone(repository));
     }
 
+    /// Whether the request is for a repository.
+    pub(super) const fn has_repository(&self) -> bool {
+        self.repository.is_some()
+    }
+
     /// How it is answered: the status, the result that counts, and the word of the verdict.
     pub(super) fn judged(&mut self, status: StatusCode, result: CacheResult, verdict: &'static str) {
         self.status = status;

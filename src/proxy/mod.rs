@@ -7,6 +7,7 @@ mod answer;
 mod catalogue;
 pub mod directory;
 mod meter;
+mod passers;
 mod refuse;
 mod represent;
 mod routes;
@@ -28,6 +29,7 @@ use crate::store::Store;
 use crate::telemetry::{AccessLog, Metrics, RouteMetrics, Tracer};
 
 pub use answer::Answer;
+pub use passers::{Passer, Passers};
 pub use routes::{Kind, QueryMode, Repository, Routes};
 
 /// What the data plane is told about the node.
@@ -53,6 +55,7 @@ pub struct Plane {
     elsewhere: RouteMetrics,
     access: Option<AccessLog>,
     tracer: Option<Arc<dyn Tracer>>,
+    passers: Passers,
     waiting: AtomicUsize,
     ids: Ids,
 }
@@ -71,23 +74,44 @@ pub struct Parts {
     pub access: Option<AccessLog>,
     /// Who is told about traces.
     pub tracer: Option<Arc<dyn Tracer>>,
+    /// Who is told about whoever comes.
+    pub passers: Passers,
 }
 
 impl Plane {
     /// A data plane that serves `routes`.
     pub fn new(options: Options, routes: Routes, parts: Parts) -> Self {
-        let Parts { store, fills, clock, metrics, access, tracer } = parts;
+        let Parts { store, fills, clock, metrics, access, tracer, passers } = parts;
         let via = via_value(&options.node);
         let elsewhere = metrics.route("any", "none");
         let ids = Ids::new();
         let routes = ArcSwap::from_pointee(routes);
         let waiting = AtomicUsize::new(0);
-        Self { options, via, routes, store, fills, clock, metrics, elsewhere, access, tracer, waiting, ids }
+        Self {
+            options,
+            via,
+            routes,
+            store,
+            fills,
+            clock,
+            metrics,
+            elsewhere,
+            access,
+            tracer,
+            passers,
+            waiting,
+            ids,
+        }
     }
 
     /// Serves other routes from the next request on; running ones keep theirs.
     pub fn publish(&self, routes: Routes) {
         self.routes.store(Arc::new(routes));
+    }
+
+    /// Who comes for updates, for whoever wants to know.
+    pub const fn passers(&self) -> &Passers {
+        &self.passers
     }
 
     /// The routes of the next request.

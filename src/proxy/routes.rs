@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::directory::Directory;
 use crate::fill::Origin;
+use crate::repository::preset::Preset;
 use crate::repository::rules::{Effective, Rules};
 use crate::stage::Catalogues;
 use crate::telemetry::{RepositoryMetrics, RouteMetrics};
@@ -32,6 +33,8 @@ pub enum Kind {
         directory: Directory,
         /// What to tell caches about them.
         rules: Rules,
+        /// How its catalogues are read.
+        preset: Option<&'static dyn Preset>,
     },
     /// Upstream.
     Upstreams {

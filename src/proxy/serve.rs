@@ -123,10 +123,10 @@ pub(super) fn serve(plane: &Arc<Plane>, request: Request<Incoming>, peer: &Arc<P
             plane.metrics.requests_refused.of(refusal.reason.as_str()).inc();
             let reply = refuse::at_the_door(&refusal);
             if door.body && parts.version == Version::HTTP_2 {
-                let plane = Arc::clone(plane);
+                let (plane, peer) = (Arc::clone(plane), Arc::clone(peer));
                 return Served::Later(Box::pin(async move {
                     discard(body).await;
-                    finish(&plane, &parts, reply, (id, meter))
+                    finish(&plane, (&parts, &peer), reply, (id, meter))
                 }));
             }
             reply
@@ -152,7 +152,7 @@ pub(super) fn serve(plane: &Arc<Plane>, request: Request<Incoming>, peer: &Arc<P
             }
         },
     };
-    Served::Now(Some(finish(plane, &parts, reply, (id, meter))))
+    Served::Now(Some(finish(plane, (&parts, peer), reply, (id, meter))))
 }
 
 impl<'a> Asked<'a> {
@@ -216,7 +216,7 @@ async fn after_a_while(
             Kind::Directory { directory, .. } => from_directory(&asked, directory).await,
         },
     };
-    finish(&plane, &parts, reply, (id, meter))
+    finish(&plane, (&parts, &peer), reply, (id, meter))
 }
 
 /// Reads what is left of a refused request: h2 resets a stream that is answered before its end, and a client that
@@ -236,7 +236,18 @@ async fn discard(mut body: Incoming) {
 }
 
 /// What every answer has in common, whatever it is.
-fn finish(plane: &Plane, parts: &Parts, mut reply: Reply, (id, mut meter): (u64, Meter)) -> Response<Answer> {
+fn finish(
+    plane: &Plane,
+    (parts, peer): (&Parts, &Peer),
+    mut reply: Reply,
+    (id, mut meter): (u64, Meter),
+) -> Response<Answer> {
+    if plane.passers.is_wanted()
+        && meter.has_repository()
+        && (reply.status.is_success() || reply.status == StatusCode::NOT_MODIFIED)
+    {
+        plane.passers.came(peer, &parts.headers, plane.clock.now());
+    }
     if parts.method == Method::HEAD {
         // hyper leaves it out over HTTP/1 only.
         reply.source = Source::Nothing;

@@ -62,6 +62,8 @@ impl Upgraded {
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         pace.enter(Stage::Busy);
+        // Empty bytes still hold the buffer they were cut from: 8 KiB for as long as the stream is open.
+        let rest = if rest.is_empty() { Bytes::new() } else { rest };
         Self { rest, wire: Box::new(wire), pace }
     }
 
@@ -100,6 +102,9 @@ impl AsyncRead for Upgraded {
         let count = self.rest.len().min(to.remaining());
         to.put_slice(self.rest.get(..count).unwrap_or_default());
         self.rest.advance(count);
+        if self.rest.is_empty() {
+            self.rest = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

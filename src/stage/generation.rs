@@ -226,6 +226,13 @@ impl Generation {
         self.aliases.by_digest.get(word).map(|path| &**path)
     }
 
+    /// What the catalogue calls itself; where it has no word for that, the first sixteen hexadecimal digits of the
+    /// SHA-256 of its root. What agents say that they have.
+    pub fn version_text(&self) -> String {
+        let digest = || self.root_digest.to_string().chars().take(16).collect();
+        self.version.as_ref().map_or_else(digest, |version| version.text.clone())
+    }
+
     /// When upstream last said that this is what it has.
     pub fn confirmed_at(&self) -> Timestamp {
         Timestamp(self.clocks.confirmed_at.load(Ordering::Relaxed))

@@ -272,6 +272,16 @@ impl Catalogues {
         newest.flat_map(paths).collect()
     }
 
+    /// The versions that are kept of the catalogue which speaks for `path`, the one that is shown first; none where none
+    /// is shown. Asks nobody and reads nothing.
+    pub fn versions_of(&self, path: &str) -> Vec<String> {
+        let Some(root) = self.preset.root_of(path) else { return Vec::new() };
+        let name = self.preset.fold(&root);
+        let scopes = self.scopes.load();
+        let Some(scope) = scopes.iter().find(|scope| *scope.name == *name) else { return Vec::new() };
+        scope.shown.load().generations.iter().map(|it| it.version_text()).collect()
+    }
+
     /// Forgets what is shown of catalogues that have a file which `is_gone`: they are read anew when the next agent comes.
     pub fn forget(&self, is_gone: impl Fn(&Key) -> bool) {
         for scope in self.scopes.load().iter() {

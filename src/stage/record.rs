@@ -3,7 +3,7 @@
 //!
 //! One small JSON file a catalogue, replaced as a whole. Lost or damaged it costs one look at upstream.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use super::generation::{Draft, Generation, Layer, Part};
 use super::scope::{Scope, Shown};
 use super::trouble::Trouble;
 use crate::base::clock::Timestamp;
+use crate::base::crash::{Step, reach};
 use crate::base::digest::Digest;
 use crate::repository::listing::{Kind, Listing};
 
@@ -166,10 +167,13 @@ fn write(path: &Path, record: &Remembered) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir)?;
     let aside = path.with_extension("new");
-    let file = std::fs::File::create(&aside)?;
-    serde_json::to_writer(io::BufWriter::new(&file), record)?;
+    let mut file = std::fs::File::create(&aside)?;
+    file.write_all(&serde_json::to_vec(record)?)?;
     file.sync_all()?;
-    std::fs::rename(&aside, path)
+    reach(Step::StageWritten);
+    std::fs::rename(&aside, path)?;
+    reach(Step::StageKept);
+    Ok(())
 }
 
 fn read_all(dir: &Path, prefix: &str) -> Vec<Remembered> {
@@ -182,6 +186,10 @@ fn read_all(dir: &Path, prefix: &str) -> Vec<Remembered> {
     let mut paths: Vec<PathBuf> =
         found.filter_map(Result::ok).map(|entry| entry.path()).filter(ours).collect();
     paths.sort();
+    for path in &paths {
+        // Of a crash in the middle of writing it.
+        let _ = std::fs::remove_file(path.with_extension("new"));
+    }
     let read = |path: &PathBuf| {
         let record: Remembered = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
         (record.schema == SCHEMA).then_some(record)

@@ -13,6 +13,7 @@ use super::scope::{Scope, Shown};
 use super::still::LIES_STILL;
 use super::trouble::Trouble;
 use crate::base::clock::Timestamp;
+use crate::base::crash::{Step, reach};
 use crate::base::limits::{GENERATIONS, GENERATIONS_IN_USE, LISTED_FILES};
 use crate::fill::Cause;
 use crate::repository::listing::{Kind, Listing};
@@ -163,7 +164,9 @@ impl Catalogues {
             "a new generation is shown"
         );
         self.events.shown();
+        reach(Step::StageReady);
         scope.shown.store(Arc::new(Shown { generations, absent: false }));
+        reach(Step::StageShown);
         self.let_go(scope, &dropped);
         self.remember(scope);
     }

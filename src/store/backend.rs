@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use redb::StorageBackend;
 
 use super::faults::Faults;
+use crate::base::crash::{Step, reach};
 
 const PAGE: usize = 4096;
 /// Pages kept in memory for a disk that takes no writes: 64 MiB. A recovery writes a few hundred.
@@ -72,6 +73,7 @@ impl StorageBackend for IndexFile {
             return Ok(());
         }
         self.faults.on_index()?;
+        reach(Step::IndexSync);
         self.file.sync_data()
     }
 
@@ -80,6 +82,7 @@ impl StorageBackend for IndexFile {
             return overlay.lock().write(&self.file, offset, data);
         }
         self.faults.on_index()?;
+        reach(Step::IndexPage);
         self.file.write_all_at(data, offset)
     }
 }

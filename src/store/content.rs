@@ -15,6 +15,7 @@ use rustix::fs::OFlags;
 
 use super::error::Damage;
 use super::faults::{CrashPoint, Faults};
+use crate::base::crash::{Step, reach};
 use crate::base::digest::Digest;
 
 /// Where cacache 13 keeps contents: layout version 2, by algorithm, two levels of two digits, the rest.
@@ -61,6 +62,7 @@ impl Content {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the block changed while it was written"));
         }
         self.faults.reach(CrashPoint::BlockWritten);
+        reach(Step::BlockWritten);
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use super::listing::{Rows, Slice};
 use super::pending::Revision;
 use super::shared::Shared;
 use crate::base::clock::Timestamp;
+use crate::base::crash::{Step, reach};
 use crate::base::limits::PURGES;
 use crate::cache::purge::{Fate, Purge};
 use crate::cache::{Entry, Record};
@@ -92,6 +93,8 @@ impl Purges {
     /// Those that the last run left.
     pub(super) fn open(dir: &std::path::Path) -> Self {
         let file = dir.join(FILE);
+        // Of a crash in the middle of writing it.
+        let _ = fs::remove_file(file.with_extension("new"));
         let text = fs::read_to_string(&file).unwrap_or_default();
         let found = text.lines().filter_map(Purge::from_line);
         let list: Vec<_> = (1..)
@@ -159,7 +162,12 @@ impl Purges {
             writeln!(file, "{}", made.purge.to_line())?;
         }
         file.sync_data()?;
-        fs::rename(aside, &self.file)
+        reach(Step::PurgesWritten);
+        fs::rename(aside, &self.file)?;
+        // Not before its name is durable, too: a power cut would bring back what an operator was told is gone.
+        File::open(self.file.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+        reach(Step::PurgesKept);
+        Ok(())
     }
 
     /// Takes out those that were swept, up to this number, and are old enough.

@@ -280,13 +280,17 @@ impl Space {
 
     /// Whether nothing may be stored now. After [`DEGRADED_FOR`] an attempt is due: it fails again or recovers.
     pub(super) fn refuses(&self, now: Timestamp) -> bool {
-        self.trouble.lock().iter().flatten().any(|(_, until)| now < *until)
+        self.trouble.lock().iter().flatten().any(|(_, until)| until.is_ahead(now, DEGRADED_FOR))
     }
 
     /// Whether this part is to be left alone for now.
     pub(super) fn part_refuses(&self, part: Part, now: Timestamp) -> bool {
         let state = self.trouble.lock();
-        state.get(part as usize).copied().flatten().is_some_and(|(_, until)| now < until)
+        state
+            .get(part as usize)
+            .copied()
+            .flatten()
+            .is_some_and(|(_, until)| until.is_ahead(now, DEGRADED_FOR))
     }
 }
 
@@ -364,6 +368,7 @@ mod tests {
         space.fail(Part::Blocks, Trouble::Full, Timestamp(1_000));
         assert_eq!(space.reserve(1, 1, Timestamp(10_999)), Err(Refused::Degraded));
         assert_eq!(space.reserve(1, 1, Timestamp(11_000)), Ok(()));
+        assert_eq!(space.reserve(1, 1, Timestamp(10)), Ok(()), "the clock was set back");
         assert_eq!(space.degraded(), Some("disk-full"));
         space.recover(Part::Index);
         assert!(space.degraded().is_some());

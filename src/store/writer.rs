@@ -16,6 +16,7 @@ use super::pending::{Batch, End};
 use super::shared::{Shared, count};
 use super::space::{Disk, Part, Trouble};
 use super::tally::{Tally, recount};
+use crate::base::crash::{Step, reach};
 
 /// How often the thread looks around when nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
@@ -94,9 +95,11 @@ fn commit(shared: &Shared) {
             return;
         }
         shared.faults.reach(CrashPoint::BeforeCommit);
+        reach(Step::IndexBatch);
         match write(shared, &batch) {
             Ok(outcome) => {
                 shared.faults.reach(CrashPoint::AfterCommit);
+                reach(Step::IndexCommitted);
                 let more = outcome.more;
                 follow(shared, &batch, outcome, since);
                 shared.space.recover(Part::Index);

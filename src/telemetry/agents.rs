@@ -21,6 +21,7 @@ pub struct AgentMetrics {
     /// Agents whose last change is not acknowledged by the node above.
     pub unreported: Level,
     agents: Family<Labels, Gauge>,
+    behind: Family<Labels, Gauge>,
     detection: Durations,
 }
 
@@ -32,6 +33,7 @@ impl Default for AgentMetrics {
             responses: Count::default(),
             unreported: Level::default(),
             agents: Family::default(),
+            behind: Family::default(),
             detection: Durations::default(),
         }
     }
@@ -43,6 +45,11 @@ impl AgentMetrics {
             "agents",
             "Agents, by where they stand and how they stay in contact",
             self.agents.clone(),
+        );
+        to.register(
+            "agents_behind",
+            "Agents of this node that have not what they should have, by what that is",
+            self.behind.clone(),
         );
         to.register("agent_checkins", "Check-ins of agents", self.checkins.family());
         to.register(
@@ -65,6 +72,11 @@ impl AgentMetrics {
     /// How many agents stand where, by contact.
     pub fn agents(&self, state: &'static str, contact: &'static str) -> Level {
         Level::of(&self.agents, &vec![("state", state.to_owned()), ("contact", contact.to_owned())])
+    }
+
+    /// How many agents are behind with this.
+    pub fn behind(&self, what: &'static str) -> Level {
+        Level::of(&self.behind, &vec![("what", what.to_owned())])
     }
 
     /// A stream or tunnel ended so long after the last sign of life.

@@ -51,6 +51,8 @@ pub struct Script {
     pub next_checkin_s: u64,
     /// Every check-in gets this status instead of an answer.
     pub refuses: Option<u16>,
+    /// Whether probes are too many at the moment.
+    pub probed_too_often: bool,
     /// Check-ins of an older sequence than this are old.
     pub least_sequence: u64,
     /// What agents are asked to do with their next check-in.
@@ -68,6 +70,7 @@ impl Default for Script {
             policies: Vec::new(),
             next_checkin_s: 3_600,
             refuses: None,
+            probed_too_often: false,
             least_sequence: 0,
             actions: Vec::new(),
             repositories: None,
@@ -204,6 +207,7 @@ async fn serve(state: Arc<State>, request: Request<Incoming>) -> Result<Response
     let script = state.script.lock().clone();
     let policy = path.strip_prefix("/agent/v1/policies/");
     Ok(match (request.method(), path.as_str()) {
+        (&Method::GET, "/agent/v1/probe") if script.probed_too_often => status(StatusCode::TOO_MANY_REQUESTS),
         (&Method::GET, "/agent/v1/probe") => json(&Probed {
             node: "scripted".to_owned(),
             address: Ipv4Addr::LOCALHOST.into(),

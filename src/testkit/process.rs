@@ -114,12 +114,28 @@ pub struct Site {
     binary: PathBuf,
     /// Where everything is.
     pub dir: PathBuf,
+    environment: Vec<(String, String)>,
+    under: Vec<String>,
 }
 
 impl Site {
     /// In `dir`, with the program at `binary`.
     pub fn new(binary: &str, dir: &Path) -> Self {
-        Self { binary: binary.into(), dir: dir.to_owned() }
+        Self { binary: binary.into(), dir: dir.to_owned(), environment: Vec::new(), under: Vec::new() }
+    }
+
+    /// The same one, whose nodes have this in their environment.
+    #[must_use]
+    pub fn with_environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same one, whose nodes are started by this program (such as `prlimit`), which has to become the node.
+    #[must_use]
+    pub fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().map(|word| (*word).to_owned()).collect();
+        self
     }
 
     /// Writes the configuration.
@@ -156,8 +172,11 @@ impl Site {
     /// Starts the node and does not wait for anything.
     pub fn spawn(&self) -> Process {
         let began = Instant::now();
-        let mut child = Command::new(&self.binary)
+        let mut words = self.under.iter().map(AsRef::as_ref).chain([self.binary.as_os_str()]);
+        let mut child = Command::new(words.next().unwrap_or_default())
+            .args(words)
             .args(["serve", "-c", "waypost.toml"])
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(&self.dir)
             .env_remove("WAYPOST_CONFIG")
             .env_remove("WAYPOST_COLOR")
@@ -186,21 +205,28 @@ impl Site {
     /// # Panics
     /// It ends before, or does not listen within a minute.
     pub async fn start(&self) -> Process {
+        match self.try_start().await {
+            Ok(process) => process,
+            Err(process) => unreachable!("the node does not listen\n{}", process.log().join("\n")),
+        }
+    }
+
+    /// As [`Site::start`]; the process where it has ended, or has not listened within a minute.
+    ///
+    /// # Errors
+    /// That process.
+    pub async fn try_start(&self) -> Result<Process, Box<Process>> {
         let mut process = self.spawn();
         loop {
             if let Some((plain, tls)) = process.log().iter().find_map(|line| listening(line)) {
                 process.address = plain.unwrap_or(process.address);
                 process.tls = tls.unwrap_or(process.tls);
                 process.took = process.began.elapsed();
-                return process;
+                return Ok(process);
             }
-            let over = process.child.get_mut().try_wait().expect("a child can be waited for");
-            let late = process.began.elapsed() > DEADLINE;
-            assert!(
-                over.is_none() && !late,
-                "the node does not listen: {over:?}\n{}",
-                process.log().join("\n")
-            );
+            if process.is_over() || process.began.elapsed() > DEADLINE {
+                return Err(Box::new(process));
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -250,10 +276,19 @@ impl Process {
         self.lines.lock().iter().any(|line| line.contains(words))
     }
 
+    /// Where its admin socket is.
+    pub fn admin(&self) -> &Path {
+        &self.admin
+    }
+
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.lock().id()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid =
-            i32::try_from(self.child.lock().id()).ok().and_then(Pid::from_raw).expect("a child has an id");
+        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw).expect("a child has an id");
         kill_process(pid, signal).expect("our own child can be signalled");
     }
 
@@ -350,9 +385,17 @@ impl Process {
 
     /// Bytes of it that are resident.
     pub fn resident(&self) -> u64 {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.child.lock().id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        self.memory("VmRSS:")
+    }
+
+    /// Those that are its own, without the pages of the program, which is large where it is not optimised.
+    pub fn anonymous(&self) -> u64 {
+        self.memory("RssAnon:")
+    }
+
+    fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() << 10
     }
 }

@@ -83,8 +83,8 @@ impl Inner {
     fn state(&self, now: Timestamp) -> State {
         match (self.open_until, self.probe_until) {
             (None, _) => State::Up,
-            (Some(until), _) if now < until => State::Down { until },
-            (Some(_), Some(until)) if now < until => State::Probing { until },
+            (Some(until), _) if until.is_ahead(now, BACKOFF_LONGEST) => State::Down { until },
+            (Some(_), Some(until)) if until.is_ahead(now, PROBE_LEASE) => State::Probing { until },
             (Some(_), _) => State::HalfOpen,
         }
     }
@@ -324,5 +324,20 @@ mod tests {
         assert_eq!(health.throughput(), Some(1_000_000));
         health.report_rate(2_000_000, SECOND);
         assert_eq!(health.throughput(), Some(1_200_000));
+    }
+
+    /// A wait of a minute became one of a day.
+    #[test]
+    fn a_clock_that_is_set_back_does_not_keep_an_upstream_down() {
+        let day = Duration::from_secs(86_400);
+        let (health, now) = (Health::default(), Timestamp(0).after(day));
+        open(&health, now);
+        assert!(matches!(health.state(now), State::Down { .. }));
+        let back = Timestamp(5);
+        assert_eq!(health.state(back), State::HalfOpen);
+        assert!(health.admit(back), "one may try");
+        assert!(!health.admit(back), "and one only");
+        health.report_ok();
+        assert_eq!(health.state(back), State::Up);
     }
 }

@@ -179,6 +179,56 @@ async fn a_stream_brings_wake_ups_and_a_shutdown_moves_the_agent_on() {
 }
 
 #[tokio::test]
+async fn who_loses_its_handler_introduces_itself_to_the_next_long_before_its_check_in_is_due() {
+    let scene = Scene::new();
+    let (one, two) = (handler(&scene).await, handler(&scene).await);
+    let list = sitelist(1, &[("one", &one.authority(), 1), ("two", &two.authority(), 2)]);
+    let mut options = scene.options(&[one.authority()]);
+    options.contact = Contact::Stream;
+    for it in [&one, &two] {
+        it.change(|script| script.sitelist = Some(list.clone()));
+    }
+    let agent = Running::start(options);
+    eventually("the stream is open", async || agent.status().await.channel_open).await;
+    assert!(two.checkins().is_empty());
+    drop(one);
+    eventually("the other knows what it is", async || !two.checkins().is_empty() && two.lines() == 1).await;
+    let status = agent.status().await;
+    assert_eq!((status.check_ins, status.handler), (status.check_ins_sent, Some(two.authority())));
+    assert_eq!(two.checkins().len(), 1, "the next one is in an hour");
+}
+
+#[tokio::test]
+async fn a_handler_that_is_asked_by_too_many_at_once_is_there_all_the_same() {
+    let scene = Scene::new();
+    let one = handler(&scene).await;
+    one.change(|script| script.probed_too_often = true);
+    let lines = Agent::probe(&scene.options(&[one.authority()])).await.unwrap();
+    assert_eq!(lines[0].reason.to_string(), "chosen: no other answers");
+    let mut agent = Agent::open(scene.options(&[one.authority()])).unwrap();
+    agent.check_in().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wake_up_that_comes_with_a_check_in_makes_a_new_list_count_at_once() {
+    let scene = Scene::new();
+    let (one, two) = (handler(&scene).await, handler(&scene).await);
+    let list = sitelist(1, &[("one", &one.authority(), 1), ("two", &two.authority(), 2)]);
+    one.change(|script| (script.sitelist, script.next_checkin_s) = (Some(list), 1));
+    let agent = Running::start(scene.options(&[one.authority()]));
+    eventually("it checks in", async || one.checkins().len() > 1).await;
+    let turned = sitelist(2, &[("two", &two.authority(), 1), ("one", &one.authority(), 2)]);
+    for it in [&one, &two] {
+        it.change(|script| (script.sitelist, script.next_checkin_s) = (Some(turned.clone()), 3_600));
+    }
+    one.change(|script| script.actions = vec![ActionKind::Wake]);
+    eventually("it goes to the other", async || {
+        agent.status().await.handler == Some(two.authority()) && !two.checkins().is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn people_ask_the_agent_that_runs() {
     let scene = Scene::new();
     let one = handler(&scene).await;

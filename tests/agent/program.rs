@@ -13,6 +13,7 @@ use waypost::testkit::content;
 use waypost::testkit::handler::{Handler, Script as HandlerScript};
 use waypost::testkit::node::eventually;
 use waypost::testkit::origin::Origin;
+use waypost::testkit::pki::Authority;
 use waypost::testkit::script::Script;
 
 use crate::scene::{Scene, status};
@@ -161,6 +162,46 @@ async fn a_running_agent_is_small_answers_people_and_leaves_in_order() {
     assert_eq!(ended.expect("it ends").expect("it ran").code(), Some(0));
     assert_eq!(handler.count("POST /agent/v1/bye"), 1);
     assert!(ask(&state, Order::Status).await.expect("it can be asked").is_none());
+}
+
+#[tokio::test]
+async fn a_token_and_an_authority_that_are_replaced_are_used_by_the_agent_that_runs() {
+    let scene = Scene::new();
+    let handler = Handler::start(&scene.authority, HandlerScript::default()).await;
+    configure(&scene, &handler.authority(), "checkin");
+    let write = |name: &str, text: &str| std::fs::write(scene.path(name), text).expect("it can be written");
+    let config = std::fs::read_to_string(scene.path("agent.toml")).expect("it is there");
+    write("agent.toml", &config.replace("state_dir", "token = { file = \"token\" }\nstate_dir"));
+    write("token", "first\n");
+    let _agent = start(&scene);
+    let state = scene.path("state");
+    eventually("it has checked in", async || {
+        status(&state).await.is_some_and(|it| it.last_checkin_ms.is_some())
+    })
+    .await;
+    assert!(handler.identities().iter().all(|it| it == "pc-17 Bearer first"));
+    write("token", "second\n");
+    let (code, _, err) = told(&scene, &["checkin"]).await;
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(handler.identities().last().map(String::as_str), Some("pc-17 Bearer second"));
+    // A file that is gone for a moment changes nothing.
+    std::fs::remove_file(scene.path("token")).expect("it can be removed");
+    let done = ask(&state, Order::CheckIn).await.expect("it can be asked").expect("it runs");
+    assert_eq!(done.error, None);
+    assert_eq!(handler.identities().last().map(String::as_str), Some("pc-17 Bearer second"));
+    write("token", "second\n");
+    // The same place with a certificate of another authority.
+    let (port, other) = (handler.port(), Authority::new("the next CA"));
+    let gone = handler.authority();
+    drop(handler);
+    eventually("its port is free", async || tokio::net::TcpStream::connect(&gone).await.is_err()).await;
+    let handler = Handler::start_at(&other, HandlerScript::default(), port).await;
+    let (code, _, err) = told(&scene, &["checkin"]).await;
+    assert!(code == Some(4) && err.contains("No Connection"), "{code:?} {err}");
+    write("ca.pem", &other.pem());
+    let (code, _, err) = told(&scene, &["checkin"]).await;
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(handler.identities().last().map(String::as_str), Some("pc-17 Bearer second"));
 }
 
 fn resident(pid: u32, kind: &str) -> u64 {

@@ -89,7 +89,7 @@ async fn a_directory_follows_the_editions_of_a_real_node_and_says_so_in_its_chec
     assert_eq!(scene.installed("part0.bin").unwrap(), second.body(&format!("{CURRENT}part0.bin")));
     assert!(scene.installed("avvdat-20.zip").is_none());
     agent.check_in().await.unwrap();
-    assert_eq!(handler.checkins()[0].content.get("dat").map(String::as_str), Some("21"));
+    assert_eq!(handler.checkins()[0].content.get("Software/SiteStat.xml").map(String::as_str), Some("21"));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use waypost::testkit::process::eventually;
 use waypost::testkit::script::{How, Script};
 
 use super::agent::{Agent, Outcome, have};
@@ -104,6 +105,26 @@ pub(crate) async fn stage(lines: &str, version: u32) -> Option<Stage> {
     let stage = Stage::new(lines).await;
     stage.publish(version, &mirror(version));
     Some(stage)
+}
+
+#[tokio::test]
+async fn freshclam_is_listed_by_the_id_of_its_machine_with_the_version_it_took() {
+    let lines = "preset = \"clamav\"\n[agents]\nstate_dir = \"state\"\npassive = true";
+    let Some(stage) = stage(lines, NEWEST).await else { return };
+    let one = Scanner::new(&stage, "one", None).await;
+    one.update().await.succeeds();
+    eventually("it is listed", async || {
+        let answer = stage.node.ask("/v1/agents?selector=state%3Dpassive").await;
+        let found: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let Some(row) = found["agents"].as_array().and_then(|rows| rows.first()) else { return false };
+        let id = row["id"].as_str().unwrap_or_default();
+        // 36 characters of a UUID behind its kind.
+        id.starts_with("clamav:")
+            && id.len() == 43
+            && row["agent_version"].as_str().is_some_and(|it| it.starts_with("ClamAV/"))
+            && row["content"]["repo/clamav/test.cvd"] == NEWEST.to_string()
+    })
+    .await;
 }
 
 #[tokio::test]

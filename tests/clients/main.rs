@@ -14,6 +14,7 @@
 mod agent;
 mod apt;
 mod aria2;
+mod breakage;
 mod curl;
 mod freshclam;
 mod pip;

@@ -13,3 +13,4 @@ mod fixtures;
 mod lies;
 mod mirror;
 mod orders;
+mod reports;

@@ -4,11 +4,26 @@
 
 #![expect(clippy::expect_used, reason = "a panic is what is looked for")]
 
-use http::{HeaderMap, HeaderValue, Uri};
-use waypost::fleet::import;
+use std::path::Path;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use waypost::base::clock::Timestamp;
+use waypost::config;
+use waypost::control::{Bundle, Command, Index, Outcome};
 use waypost::fleet::sitelist::{parse, render};
+use waypost::fleet::{AgentId, Documents, Facts, compile, import};
+use waypost::presence::{Report, Reported};
+use waypost::protocol::agent_api::{CheckIn, CheckedIn, Message, OldSequence, Poll, Polled, Probed};
+use waypost::protocol::cache_control::CacheControl;
+use waypost::protocol::freshness::{assess, merge_304};
 use waypost::protocol::range::{RangeAnswer, decide_range, parse_range};
 use waypost::protocol::target::{decode_path, parse_target};
+use waypost::protocol::validators::{
+    EntityTag, Validators, decide_conditional, decide_if_range, same_representation,
+};
 use waypost::repository::listing::{Kind, Listing};
 use waypost::repository::preset::preset_named;
 
@@ -124,4 +139,117 @@ pub(crate) fn expression(data: &[u8]) {
         let lines = imported.toml.lines().filter(|line| line.starts_with("[[rule]]"));
         assert!(lines.count() >= imported.rules);
     }
+}
+
+/// A configuration is refused with places in it that can be shown, or is one; what is shown of it again never has a
+/// password.
+pub(crate) fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match config::check_text("waypost.toml", text, Path::new("/nowhere")) {
+        Ok((_, warnings)) => drop(warnings.to_string()),
+        Err(wrong) => assert!(!wrong.to_string().is_empty()),
+    }
+}
+
+/// Documents of a fleet, one after the other behind lines with their names: refused with places, or a fleet that tells
+/// an agent something that can be read again.
+pub(crate) fn documents(data: &[u8]) {
+    let mut documents = Documents::default();
+    for part in data.split(|byte| *byte == b'\x0c') {
+        let end = part.iter().position(|byte| *byte == b'\n').unwrap_or(part.len());
+        let (name, body) = part.split_at(end);
+        let body = body.get(1..).unwrap_or_default();
+        // What is no document's name is the file most people write.
+        let name =
+            std::str::from_utf8(name).ok().filter(|name| Documents::wants(name)).unwrap_or("fleet.toml");
+        let _ = documents.insert(name, Bytes::copy_from_slice(body));
+    }
+    let compiled = compile(&documents);
+    assert!(compiled.fleet.is_some() || compiled.errors() > 0);
+    let _ = compiled.render(false);
+    let Some(fleet) = compiled.fleet else { return };
+    let mut facts = Facts::of(AgentId::parse("pc-1").expect("an id"));
+    facts.addresses.push([10, 0, 0, 1].into());
+    facts.tags.push("laptop".to_owned());
+    let (list, explained) = (fleet.sitelist(&facts, 7), fleet.explain(&facts));
+    let text = render(&list);
+    assert!(parse(text.as_bytes()).is_ok() || text.len() > 256 << 10, "{text}");
+    assert!(!explained.to_string().is_empty());
+    let _ = fleet.policies(&facts).digest();
+}
+
+/// What was understood says the same when it is said again.
+fn again<T: DeserializeOwned + Serialize>(data: &[u8]) -> Option<T> {
+    let value: T = serde_json::from_slice(data).ok()?;
+    let said = serde_json::to_vec(&value).expect("it can be said");
+    let understood: T = serde_json::from_slice(&said).expect("it can be understood again");
+    assert_eq!(serde_json::to_vec(&understood).expect("it can be said"), said);
+    Some(value)
+}
+
+/// A check-in is refused, or within its bounds.
+pub(crate) fn check_in(data: &[u8]) {
+    if let Some(said) = again::<CheckIn>(data)
+        && said.check().is_ok()
+    {
+        let shown = serde_json::to_vec(&said).expect("it can be said");
+        assert!(shown.len() < 2 << 20, "{} bytes are kept of it", shown.len());
+        assert!(said.boot.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert!(!said.properties.host.contains(char::is_control));
+    }
+}
+
+/// Reports of nodes below, and commands of nodes above.
+pub(crate) fn report(data: &[u8]) {
+    let _ = (again::<Report>(data), again::<Reported>(data));
+    let _ = (again::<Command>(data), again::<Outcome>(data));
+}
+
+/// What agents and handlers say to each other beside check-ins: frames of the channel, polls, answers.
+pub(crate) fn frame(data: &[u8]) {
+    let _ = (again::<Message>(data), again::<Poll>(data), again::<Polled>(data), again::<CheckedIn>(data));
+    let _ = (again::<Probed>(data), again::<OldSequence>(data));
+}
+
+/// The index of a bundle is refused, or names only documents; bytes that are not what it says make none of it.
+pub(crate) fn bundle(data: &[u8]) {
+    let Some(index) = again::<Index>(data) else { return };
+    let _ = index.tag();
+    if index.check().is_ok() {
+        assert!(index.documents.iter().all(|item| Documents::wants(&item.name)));
+        let none = index.documents.is_empty();
+        assert_eq!(Bundle::assemble(index.clone(), |_| None).is_ok(), none);
+        let wrong = Bundle::assemble(index, |_| Some(Bytes::from_static(b"something else")));
+        assert_eq!(wrong.is_ok(), none);
+    }
+}
+
+/// The head of a reply: what it says of its age, its identity and what may be kept is a number, not a panic.
+pub(crate) fn reply_head(data: &[u8]) {
+    let mut headers = HeaderMap::new();
+    for line in data.split(|byte| *byte == b'\n').take(100) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) = line.split_at(colon);
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            headers.append(name, value);
+        }
+    }
+    let now = Timestamp(1_800_000_000_000);
+    for status in [200, 203, 206, 304, 404, 410, 503] {
+        let facts = assess(&HeaderMap::new(), status, &headers, now, now);
+        assert!(facts.age(now) <= facts.age(Timestamp(now.0 + 1)));
+        let _ = facts.fresh_until();
+    }
+    let _ = CacheControl::of(&headers);
+    let validators = Validators::of(&headers);
+    let _ = (decide_conditional(&headers, &validators), decide_if_range(&headers, &validators));
+    let _ = same_representation(&validators, &validators);
+    if let Some(tag) = EntityTag::parse(data) {
+        let value = tag.to_value().expect("it was in a header, or could have been");
+        assert_eq!(EntityTag::parse(value.as_bytes()), Some(tag));
+    }
+    let stored: Vec<(String, Vec<u8>)> =
+        headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
+    assert!(merge_304(&stored, &headers).len() <= 2 * stored.len());
 }

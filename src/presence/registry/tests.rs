@@ -34,6 +34,7 @@ enum Event {
     Moved(u8),
     Forget(u8),
     Pass(u64),
+    Jump(i64),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -50,6 +51,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => who.clone().prop_map(Event::Moved),
         1 => who.prop_map(Event::Forget),
         6 => prop_oneof![0_u64..100, 1_000_u64..200_000, 200_000_u64..5_000_000].prop_map(Event::Pass),
+        1 => (-100_000_000_i64..100_000_000).prop_map(Event::Jump),
     ]
 }
 
@@ -72,6 +74,17 @@ impl Slow {
         if self.state != state {
             (self.state, self.cause, self.since) = (state, cause, now);
         }
+    }
+
+    fn jump(&mut self, by: i64) {
+        let move_to = |time: &mut u64| *time = time.saturating_add_signed(by);
+        move_to(&mut self.since);
+        move_to(&mut self.heard);
+        if self.checked_in > 0 {
+            move_to(&mut self.checked_in);
+        }
+        self.link.iter_mut().for_each(|link| move_to(&mut link.2));
+        self.pinged.iter_mut().for_each(move_to);
     }
 
     /// One thing that is due, done; false if nothing is.
@@ -216,6 +229,11 @@ fn follow(events: &[Event]) {
         }
         check(&registry, &model, now);
         match *event {
+            Event::Jump(by) => {
+                registry.jump(by);
+                model.agents.values_mut().for_each(|agent| agent.jump(by));
+                now = now.moved(by);
+            }
             Event::Pass(millis) => now = now.after(Duration::from_millis(millis)),
             Event::CheckIn(who, sequence) => {
                 let done = registry.check_in(&id(who), told(sequence), now);
@@ -362,14 +380,63 @@ fn the_newer_of_two_handlers_has_the_agent_once() {
     let mut reported = below.agent(&id(1)).unwrap().clone();
     reported.handler = Some("branch".to_owned());
     let mut registry = Registry::new(rules());
-    assert!(registry.reported(reported.clone(), START).0);
+    assert_eq!(registry.reported(reported.clone(), BRANCH, START).0, Taken::Whole);
     assert_eq!(registry.agent(&id(1)).unwrap().handler.as_deref(), Some("branch"));
     assert_eq!(registry.next(), None, "the other node turns its hands");
     registry.check_in(&id(1), told(6), seconds(1)).unwrap();
     assert_eq!(registry.agent(&id(1)).unwrap().handler, None);
     reported.heard = seconds(100);
-    assert!(!registry.reported(reported, seconds(100)).0, "an older sequence, however late it is told");
+    let again = registry.reported(reported, BRANCH, seconds(100)).0;
+    assert_eq!(again, Taken::Not, "an older sequence, however late it is told");
     assert_eq!(registry.len(), 1);
+}
+
+const BRANCH: Teller<'_> = Teller { node: "branch", overtaken: false };
+
+/// What a node called so tells of agent 1 after these check-ins.
+fn of(node: &str, check_ins: u64, sequence: u64) -> Agent {
+    let mut below = Registry::new(rules());
+    below.check_in(&id(1), told(sequence), seconds(sequence)).unwrap();
+    let known = below.agent(&id(1)).unwrap().clone();
+    Agent { handler: Some(node.to_owned()), check_ins, ..known }
+}
+
+#[test]
+fn check_ins_are_counted_once_wherever_the_agent_was_and_however_often_they_are_told() {
+    let mut registry = Registry::new(rules());
+    let tell = |registry: &mut Registry, node: &str, (check_ins, sequence), overtaken| {
+        let taken = registry.reported(of(node, check_ins, sequence), Teller { node, overtaken }, START).0;
+        (taken, registry.agent(&id(1)).unwrap().check_ins)
+    };
+    assert_eq!(tell(&mut registry, "a", (5, 5), false), (Taken::Whole, 5));
+    assert_eq!(tell(&mut registry, "a", (5, 5), false), (Taken::Whole, 5), "told again");
+    assert_eq!(tell(&mut registry, "b", (2, 8), false), (Taken::Whole, 7), "it is elsewhere now");
+    assert_eq!(tell(&mut registry, "a", (6, 6), false), (Taken::Count, 8), "what the first had not told yet");
+    assert_eq!(tell(&mut registry, "a", (6, 6), false), (Taken::Not, 8));
+    registry.check_in(&id(1), told(9), seconds(9)).unwrap();
+    assert_eq!(tell(&mut registry, "a", (8, 11), false), (Taken::Whole, 11), "one here, two more there");
+    assert_eq!(tell(&mut registry, "a", (7, 10), true), (Taken::Not, 11), "this one hung on its way");
+    assert_eq!(tell(&mut registry, "a", (1, 12), false), (Taken::Whole, 12), "it was forgotten there");
+}
+
+#[test]
+fn what_an_agent_said_stays_known_while_it_has_said_nothing_to_its_next_handler() {
+    let mut registry = Registry::new(rules());
+    let mut first = of("a", 3, 3);
+    first.told.properties.tags = vec!["till".to_owned()];
+    registry.reported(first, Teller { node: "a", overtaken: false }, START);
+    let mut second = Registry::new(rules());
+    second.open(&id(1), Contact::Stream, 1, seconds(60)).unwrap();
+    let next = Agent { handler: Some("b".to_owned()), ..second.agent(&id(1)).unwrap().clone() };
+    assert_eq!(registry.reported(next, Teller { node: "b", overtaken: false }, START).0, Taken::Whole);
+    let known = registry.agent(&id(1)).unwrap();
+    assert_eq!((known.handler.as_deref(), known.standing.state), (Some("b"), State::Connected));
+    assert_eq!((&*known.told.properties.tags, known.check_ins), (&["till".to_owned()][..], 3));
+    assert_eq!(known.checked_in, seconds(3));
+    assert_eq!(
+        registry.reported(of("a", 4, 2), Teller { node: "a", overtaken: false }, START).0,
+        Taken::Count
+    );
 }
 
 #[test]
@@ -383,4 +450,63 @@ fn after_a_restart_who_was_connected_is_grey() {
     assert_eq!(state(&after, 2), (State::Reporting, Cause::CheckedIn));
     after.advance(seconds(9 + 1_800));
     assert_eq!(state(&after, 1).0, State::Offline);
+}
+
+#[test]
+fn after_a_restart_with_the_clock_set_back_nothing_is_in_the_future() {
+    let mut before = Registry::new(rules());
+    before.check_in(&id(1), told(1), seconds(5_000)).unwrap();
+    let mut after = Registry::new(rules());
+    before.agents().cloned().for_each(|agent| after.restore(agent, START));
+    assert_eq!(after.next(), Some(seconds(1_200)), "late after two intervals, as ever");
+    assert_eq!(after.agent(&id(1)).unwrap().heard, START);
+}
+
+#[test]
+fn a_clock_that_is_set_leaves_agents_of_other_handlers_as_they_were_told() {
+    let mut registry = Registry::new(rules());
+    registry.check_in(&id(1), told(1), START).unwrap();
+    let mut reported = registry.agent(&id(1)).unwrap().clone();
+    (reported.id, reported.handler) = (id(2), Some("branch".to_owned()));
+    assert!(registry.reported(reported, START).0);
+    registry.jump(-1_000);
+    let heard = [1, 2].map(|who| registry.agent(&id(who)).unwrap().heard);
+    assert_eq!(heard, [START.moved(-1_000), START]);
+}
+
+fn passive(number: u8) -> Passive {
+    Passive { id: id(number), properties: crate::protocol::agent_api::Properties::default() }
+}
+
+#[test]
+fn traffic_is_written_down_when_it_says_something_new_and_else_once_an_interval() {
+    let mut registry = Registry::new(rules());
+    let took = |version: &str| Some(("clamav/daily.cvd".to_owned(), version.to_owned()));
+    let mut passed = |took, at| registry.passed(passive(1), took, seconds(at)).len();
+    assert_eq!(passed(None, 0), 1);
+    assert_eq!(passed(None, 60), 0);
+    assert_eq!(passed(took("7"), 120), 1);
+    assert_eq!(passed(took("7"), 180), 0);
+    assert_eq!(passed(took("8"), 240), 1);
+    assert_eq!(passed(None, 839), 0);
+    assert_eq!(passed(None, 840), 1);
+    let agent = registry.agent(&id(1)).unwrap();
+    assert_eq!((agent.heard, agent.told.content.len()), (seconds(840), 1));
+    assert_eq!(state(&registry, 1), (State::Passive, Cause::Traffic));
+}
+
+#[test]
+fn traffic_neither_takes_anybodys_place_nor_keeps_it_from_who_checks_in() {
+    let mut registry = Registry::new(rules());
+    for who in 0..6 {
+        registry.passed(passive(who), None, seconds(who.into()));
+    }
+    assert!(registry.passed(passive(6), None, seconds(6)).is_empty());
+    assert!(registry.agent(&id(6)).is_none());
+    registry.check_in(&id(7), told(1), seconds(7)).unwrap();
+    assert_eq!(registry.take_dropped(), [id(0)], "who is there for longest");
+    // One that begins to check in is no longer known from its traffic only.
+    registry.check_in(&id(1), told(1), seconds(8)).unwrap();
+    registry.passed(passive(1), None, seconds(9));
+    assert_eq!(state(&registry, 1), (State::Reporting, Cause::CheckedIn));
 }

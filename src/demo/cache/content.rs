@@ -1,12 +1,11 @@
 //! The made-up repository: a catalogue, a signature file, an incremental one, and a package.
-//!
-//! The bodies look random (nothing on the way can compress them) and follow from their seed.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write as _};
+use std::fs;
+use std::io;
 use std::path::Path;
 
-use crate::base::digest::{Digest, Hasher};
+use crate::base::digest::Digest;
+use crate::demo::noise;
 
 /// Path of the repository's files on every node.
 pub(super) const BASE: &str = "/Software/";
@@ -65,31 +64,8 @@ pub(super) fn digest_in(catalogue: &str, path: &str) -> Option<Digest> {
 fn write_item(root: &Path, path: &'static str, size: u64, seed: u64) -> io::Result<Item> {
     let to = root.join(path);
     fs::create_dir_all(to.parent().unwrap_or(root))?;
-    let mut file = BufWriter::new(File::create(to)?);
-    let mut hasher = Hasher::default();
-    let (mut state, mut left) = (seed, size);
-    let mut block = Vec::with_capacity(64 << 10);
-    while left > 0 {
-        block.clear();
-        while block.len() < 64 << 10 {
-            block.extend_from_slice(&next(&mut state).to_le_bytes());
-        }
-        block.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-        hasher.update(&block);
-        file.write_all(&block)?;
-        left -= block.len() as u64;
-    }
-    file.flush()?;
-    Ok(Item { path, size, digest: hasher.finish() })
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-const fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    let digest = noise::write(&to, size, seed)?;
+    Ok(Item { path, size, digest })
 }
 
 #[cfg(test)]

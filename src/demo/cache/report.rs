@@ -1,16 +1,11 @@
 //! What the demo says: measured figures only, and for every claim whether it held.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use super::content::CATALOGUE;
 use super::scene::{DELAY, Scene};
 use crate::base::size::render_size;
-
-const BOLD: &str = "\x1b[1m";
-const GREEN: &str = "\x1b[32m";
-const RED: &str = "\x1b[31m";
-const PLAIN: &str = "\x1b[0m";
+use crate::demo::print::{BOLD, GREEN, PLAIN, RED, heading, render_rate, render_time, time_for};
 
 /// The figures of one act.
 #[derive(Clone, Debug, Default)]
@@ -106,11 +101,6 @@ fn push_line(text: &mut String, cells: [String; 5]) {
     let _ = write!(text, "\n   {what:<28}{asked:>14}{requests:>14}{wan:>14}{agents:>15}");
 }
 
-/// A title that stands out.
-pub(super) fn heading(title: &str) -> String {
-    format!("\n{BOLD}{title}{PLAIN}")
-}
-
 /// Who plays, and where.
 pub(super) fn opening(scene: &Scene) -> String {
     let options = &scene.options;
@@ -140,45 +130,9 @@ pub(super) fn invitation(scene: &Scene) -> String {
     )
 }
 
-/// How long a line of `rate` bytes per second needs for `bytes`.
-pub(super) fn time_for(bytes: u64, rate: u64) -> Duration {
-    Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64)
-}
-
-/// A duration with three figures: `3.2 ms`, `6.71 s`, `14 min 3 s`.
-pub(super) fn render_time(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    match seconds {
-        s if s < 0.01 => format!("{:.1} ms", s * 1e3),
-        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
-        s if s < 100.0 => format!("{s:.2} s"),
-        _ if time.as_secs() < 7_200 => format!("{} min {} s", time.as_secs() / 60, time.as_secs() % 60),
-        _ => format!("{} h {} min", time.as_secs() / 3_600, time.as_secs() / 60 % 60),
-    }
-}
-
-/// A line's rate as people say it, in bits: `20 Mbit/s`.
-fn render_rate(bytes_per_second: u64) -> String {
-    let mbit = bytes_per_second as f64 * 8.0 / 1e6;
-    let digits = usize::from(mbit.fract() >= 0.05);
-    format!("{mbit:.digits$} Mbit/s")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_and_rates_for_people() {
-        assert_eq!(render_time(Duration::from_micros(3_240)), "3.2 ms");
-        assert_eq!(render_time(Duration::from_millis(412)), "412 ms");
-        assert_eq!(render_time(Duration::from_millis(6_710)), "6.71 s");
-        assert_eq!(render_time(Duration::from_secs(843)), "14 min 3 s");
-        assert_eq!(render_time(Duration::from_secs(7_500)), "2 h 5 min");
-        assert_eq!(render_rate(2_500_000), "20 Mbit/s");
-        assert_eq!(render_rate(187_500), "1.5 Mbit/s");
-        assert_eq!(time_for(5_000_000, 2_500_000), Duration::from_secs(2));
-    }
 
     #[test]
     fn one_failed_claim_fails_the_demo() {

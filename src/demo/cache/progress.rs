@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::QUIET;
-use super::wan::Wan;
 use crate::base::size::render_size;
+use crate::demo::print::QUIET;
+use crate::demo::wan::Wan;
 
 const EVERY: Duration = Duration::from_millis(100);
 

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::pki::Identity;
+use crate::demo::pki::Identity;
 
 /// Bytes of a request head; the handler's are a tenth.
 const HEAD: usize = 16 << 10;

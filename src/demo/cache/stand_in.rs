@@ -21,8 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
-use super::{RunningNode, StartNode};
 use crate::base::clock::Clock;
+use crate::demo::{RunningNode, StartNode};
 use crate::proxy::directory::{Directory, Options};
 
 /// Starts stand-ins; those that do not share fetch for every agent.

@@ -10,11 +10,11 @@ use super::agent::{Fetched, Handler, Manner};
 use super::content::{Item, digest_in};
 use super::crowd::{Crowd, check, rush};
 use super::progress::{Goal, show};
-use super::report::{Report, Row, heading, render_time, time_for};
-use super::say;
+use super::report::{Report, Row};
 use super::scene::{DELAY, Scene};
 use super::witness::Seen;
 use crate::base::size::render_size;
+use crate::demo::print::{heading, render_time, say, time_for};
 
 /// What TLS, heads and handshakes may add to a file on the WAN, in percent and beside it in bytes.
 const OVERHEAD: (u64, u64) = (2, 64 << 10);

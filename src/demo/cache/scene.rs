@@ -1,20 +1,18 @@
 //! The scene: everything the story needs, built from nothing and taken away at its end.
 
-use std::fs::{self, DirBuilder};
-use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::agent::Handler;
 use super::content::{self, BASE, Content};
-use super::pki::Authority;
-use super::wan::Wan;
 use super::witness::Witness;
-use super::{Options, RunningNode, StartNode};
+use crate::demo::folder::Folder;
+use crate::demo::pki::Authority;
+use crate::demo::wan::Wan;
+use crate::demo::{Options, RunningNode, StartNode};
 
 /// One way; a branch in another city.
 pub(super) const DELAY: Duration = Duration::from_millis(15);
@@ -34,7 +32,7 @@ pub(super) struct Scene {
 impl Scene {
     pub(super) async fn build(options: &Options, nodes: &impl StartNode) -> anyhow::Result<Self> {
         let folder = Folder::make()?;
-        let (root, size) = (folder.0.join("master/Software"), options.size);
+        let (root, size) = (folder.path("master/Software"), options.size);
         let content = tokio::task::spawn_blocking(move || content::write(&root, size)).await??;
         let authority = Authority::new()?;
         folder.write("ca.pem", &authority.certificate())?;
@@ -68,7 +66,7 @@ impl Scene {
 
     /// A file of the demo, for the operator to look at.
     pub(super) fn file(&self, name: &str) -> PathBuf {
-        self.folder.0.join(name)
+        self.folder.path(name)
     }
 
     /// Ends the nodes, the handler first, and takes the files away.
@@ -135,41 +133,4 @@ match = "**/*.xml"
 fresh_for = "10m"
 "#
     )
-}
-
-/// A directory for one run, readable by its owner only.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn make() -> io::Result<Self> {
-        let mut random = [0; 4];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let name = format!("waypost-demo-{:08x}", u32::from_le_bytes(random));
-        let path = std::env::temp_dir().join(name);
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-
-    fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
-        let path = self.0.join(name);
-        fs::write(&path, text).map(|()| path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        remove(&self.0);
-    }
-}
-
-/// A node that was dropped may still write for a moment.
-fn remove(path: &Path) {
-    for _ in 0..20 {
-        match fs::remove_dir_all(path) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            _ => return,
-        }
-    }
 }
