@@ -468,7 +468,7 @@ fn a_clock_that_is_set_leaves_agents_of_other_handlers_as_they_were_told() {
     registry.check_in(&id(1), told(1), START).unwrap();
     let mut reported = registry.agent(&id(1)).unwrap().clone();
     (reported.id, reported.handler) = (id(2), Some("branch".to_owned()));
-    assert!(registry.reported(reported, START).0);
+    assert_eq!(registry.reported(reported, BRANCH, START).0, Taken::Whole);
     registry.jump(-1_000);
     let heard = [1, 2].map(|who| registry.agent(&id(who)).unwrap().heard);
     assert_eq!(heard, [START.moved(-1_000), START]);
