@@ -111,8 +111,10 @@ impl Agent {
                 told = changed(&mut addresses) => match told {
                     Ok(()) => {
                         tracing::info!("an address of this machine changed");
-                        self.fallback.look_again(Cause::AddressChanged, uptime());
-                        life.checkin_at = uptime();
+                        let now = uptime();
+                        self.fallback.look_again(Cause::AddressChanged, now);
+                        // A switch that comes back gives all machines behind it their addresses at once.
+                        life.checkin_at = life.checkin_at.min(now + self.soon());
                     }
                     Err(error) => {
                         tracing::warn!(%error, "changes of addresses are not seen any more");
@@ -128,6 +130,14 @@ impl Agent {
         if let Some(address) = self.fallback.current().map(|it| it.address.clone()) {
             talk::bye(&mut self.link, &address).await;
         }
+    }
+}
+
+impl Agent {
+    /// A wait that spreads those to whom the same thing happens at the same moment.
+    fn soon(&mut self) -> Duration {
+        let draw = self.draw();
+        pace::anywhere(self.options.pace.retry_first / SOON, self.state.seed(), draw)
     }
 }
 
@@ -291,9 +301,7 @@ impl Life {
             return;
         }
         tracing::info!("the name of the handler leads to another machine");
-        let draw = agent.draw();
-        let within = agent.options.pace.retry_first / SOON;
-        let soon = now + pace::anywhere(within, agent.state.seed(), draw);
+        let soon = now + agent.soon();
         agent.link.close();
         self.line = None;
         (self.line_at, self.checkin_at) = (soon, soon.min(self.checkin_at));
@@ -345,6 +353,8 @@ impl Life {
                 tracing::info!(handler = line.to, "the handler is going away");
                 self.line = None;
                 agent.fallback.failed(now);
+                // The next one is to know of us, and of all the others that were there.
+                self.checkin_at = self.checkin_at.min(now + agent.soon());
             }
             Heard::Said(Message::Unknown) => {}
             Heard::Lost(why) => {
@@ -355,9 +365,8 @@ impl Life {
                     self.line_failures = self.line_failures.saturating_add(1);
                 }
                 let pace = agent.options.pace;
-                let draw = agent.draw();
                 // Who had one looks around and comes back soon, all of them not at once; who never had one has time.
-                let soon = now + pace::anywhere(pace.retry_first / SOON, agent.state.seed(), draw);
+                let soon = now + agent.soon();
                 let (first, seed) = (pace.retry_first / 4, agent.state.seed());
                 let later = now + pace::retry(first, pace.retry_most, self.line_failures, seed);
                 self.line_at = if opened { soon } else { later };
