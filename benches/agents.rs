@@ -24,6 +24,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -152,10 +153,14 @@ async fn hold(address: SocketAddr, ca: &[u8]) -> anyhow::Result<()> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::disabled();
     let tls = TlsConnector::from(Arc::new(config));
-    let mut input = BufReader::new(tokio::io::stdin()).lines();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        let lines = std::io::stdin().lines().map_while(Result::ok);
+        lines.map_while(|line| tell.send(line).ok()).for_each(drop);
+    });
     let mut open = 0;
     let mut streams = JoinSet::new();
-    while let Some(line) = input.next_line().await? {
+    while let Some(line) = told.recv().await {
         let wanted: usize = line.trim().parse()?;
         let mut opening: JoinSet<anyhow::Result<TlsStream<TcpStream>>> = JoinSet::new();
         while open < wanted || !opening.is_empty() {

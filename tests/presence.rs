@@ -128,6 +128,34 @@ async fn what_is_no_check_in_is_refused() {
 }
 
 #[tokio::test]
+async fn a_wall_clock_that_is_set_neither_delays_nor_hastens_what_agents_wait_for() {
+    let (node, clock) = start().await;
+    check_in(&node, "pc-1", 1).await;
+    let mut open = stream(&node, "pc-2").await;
+    check_in(&node, "pc-2", 1).await;
+    let seen = async |agent: &str| {
+        let found = node.operate("GET", &format!("/v1/agents/{agent}"), "").await;
+        found["heard"].as_u64().expect("a time")
+    };
+    for to in [START.moved(-86_400_000), START.moved(86_400_000), START.moved(-3_600_000)] {
+        let before = seen("pc-1").await;
+        clock.set(to);
+        eventually("people see the new time", async || seen("pc-1").await != before).await;
+        assert_eq!(standing(&node, "pc-1").await.0, "reporting");
+        assert_eq!(standing(&node, "pc-2").await.0, "connected");
+    }
+    // Two intervals of ten minutes, and a ping after two minutes that nobody answers.
+    clock.advance(Duration::from_secs(1_200));
+    stands(&node, "pc-1", "late", "overdue").await;
+    loop {
+        match open.next().await.expect("a frame").expect("a whole one") {
+            Frame::Ping(_) => break,
+            other => assert!(!matches!(other, Frame::Close(_)), "{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_stream_that_is_cut_is_grey_at_once_and_offline_after_its_time() {
     let (node, clock) = start().await;
     check_in(&node, "pc-1", 1).await;

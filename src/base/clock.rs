@@ -1,8 +1,8 @@
 //! Time comes through a clock, so that tests can turn it and pure code only ever gets a value.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,12 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// This moment moved by so many milliseconds either way, saturating.
+    #[must_use]
+    pub const fn moved(self, by: i64) -> Self {
+        Self(self.0.saturating_add_signed(by))
+    }
+
     /// As the standard library's type, for HTTP dates and http-cache-semantics.
     pub fn to_system(self) -> SystemTime {
         UNIX_EPOCH.checked_add(Duration::from_millis(self.0)).unwrap_or(UNIX_EPOCH)
@@ -35,33 +41,66 @@ impl Timestamp {
 }
 
 /// Where "now" comes from: the machine, or a test's hand.
+///
+/// There are two: the wall clock, which people and other nodes understand and which somebody may set, and a steady one
+/// that only ever runs, by which to wait.
 #[derive(Clone, Debug, Default)]
-pub struct Clock(Option<Arc<AtomicU64>>);
+pub struct Clock(Option<Arc<Hands>>);
+
+/// A test's hands, in milliseconds. The wall clock is `ahead` of the steady one, so that both advance in one step.
+#[derive(Debug)]
+struct Hands {
+    steady: AtomicU64,
+    ahead: AtomicU64,
+}
+
+/// Where the machine's steady clock begins.
+static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Clock {
-    /// The machine's wall clock.
+    /// The machine's clocks.
     pub const fn system() -> Self {
         Self(None)
     }
 
-    /// A clock that stands still until [`Clock::advance`] moves it; clones move together.
+    /// Clocks that stand still until [`Clock::advance`] moves them; clones move together.
     pub fn manual(start: Timestamp) -> Self {
-        Self(Some(Arc::new(AtomicU64::new(start.0))))
+        Self(Some(Arc::new(Hands { steady: AtomicU64::new(0), ahead: AtomicU64::new(start.0) })))
     }
 
     /// The current moment. A call without lock or system call (vDSO) on the machine's clock.
     pub fn now(&self) -> Timestamp {
         self.0.as_ref().map_or_else(
             || Timestamp::from_system(SystemTime::now()),
-            |hand| Timestamp(hand.load(Ordering::Relaxed)),
+            |hands| {
+                let ahead = hands.ahead.load(Ordering::Relaxed);
+                Timestamp(hands.steady.load(Ordering::Relaxed).wrapping_add(ahead))
+            },
         )
     }
 
-    /// Moves a manual clock forward; a system clock does not care.
+    /// Time since some moment before the first call, whatever becomes of the wall clock. Sleep of the machine is not
+    /// counted.
+    pub fn steady(&self) -> Duration {
+        self.0.as_ref().map_or_else(
+            || BEGUN.elapsed(),
+            |hands| Duration::from_millis(hands.steady.load(Ordering::Relaxed)),
+        )
+    }
+
+    /// Moves manual clocks forward; the machine's do not care.
     pub fn advance(&self, by: Duration) {
-        if let Some(hand) = &self.0 {
+        if let Some(hands) = &self.0 {
             let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-            hand.fetch_add(by, Ordering::Relaxed);
+            hands.steady.fetch_add(by, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets a manual wall clock, as somebody sets a machine's: no time has passed by that.
+    pub fn set(&self, to: Timestamp) {
+        if let Some(hands) = &self.0 {
+            let ahead = to.0.wrapping_sub(hands.steady.load(Ordering::Relaxed));
+            hands.ahead.store(ahead, Ordering::Relaxed);
         }
     }
 }
@@ -75,7 +114,9 @@ mod tests {
         let clock = Clock::manual(Timestamp(1_000));
         let other = clock.clone();
         clock.advance(Duration::from_secs(2));
-        assert_eq!(other.now(), Timestamp(3_000));
+        assert_eq!((other.now(), other.steady()), (Timestamp(3_000), Duration::from_secs(2)));
+        other.set(Timestamp(7));
+        assert_eq!((clock.now(), clock.steady()), (Timestamp(7), Duration::from_secs(2)));
     }
 
     #[test]

@@ -99,6 +99,27 @@ impl Agent {
         }
     }
 
+    /// Moves every time of it that is this node's. Those of an agent that stands elsewhere are of another clock.
+    pub(super) fn jump(&mut self, by: i64) {
+        if self.handler.is_some() {
+            return;
+        }
+        // Before the first check-in it is none.
+        if self.checked_in != Timestamp(0) {
+            self.checked_in = self.checked_in.moved(by);
+        }
+        self.heard = self.heard.moved(by);
+        self.standing.since = self.standing.since.moved(by);
+        self.boots.jump(by);
+        if self.noted != Timestamp(0) {
+            self.noted = self.noted.moved(by);
+        }
+        if let Some(link) = &mut self.link {
+            link.opened = link.opened.moved(by);
+            link.pinged = link.pinged.map(|pinged| pinged.moved(by));
+        }
+    }
+
     /// What happens next if nothing else does, and when. Nothing for who is gone, and for who stands elsewhere: the
     /// other node turns its hands.
     pub(super) fn next(&self, rules: &Rules) -> Option<(Timestamp, Turn)> {

@@ -71,6 +71,13 @@ impl Boots {
         Verdict::New
     }
 
+    /// The clock was set by so many milliseconds.
+    pub(super) fn jump(&mut self, by: i64) {
+        if self.contradictions > 0 {
+            self.last = self.last.moved(by);
+        }
+    }
+
     /// Whether two machines use this identity, as far as is known now.
     pub(super) fn is_cloned(&self, now: Timestamp) -> bool {
         self.contradictions >= CONTRADICTIONS && now.since(self.last) <= CLONED_FOR

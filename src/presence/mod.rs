@@ -10,6 +10,7 @@ mod api;
 mod behind;
 mod boots;
 mod channel;
+mod hands;
 mod ledger;
 mod outbox;
 mod outside;

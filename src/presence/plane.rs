@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::AgentId;
 use super::agent::Agent;
 use super::behind::{has_policies, lacks};
+use super::hands::Hands;
 use super::ledger::{Durable, Ledger, LedgerError, OpenError, Row};
 use super::outbox::{Outbox, Say};
 use super::outside::Outside;
@@ -80,7 +81,7 @@ pub(super) struct Inner {
 /// The agents of a node.
 pub struct Presence {
     pub(super) options: Options,
-    pub(super) clock: Clock,
+    pub(super) clock: Hands,
     pub(super) metrics: AgentMetrics,
     pub(super) outside: Box<dyn Outside>,
     pub(super) ledger: Ledger,
@@ -107,12 +108,15 @@ impl Presence {
         outside: impl Outside,
     ) -> Result<Arc<Self>, OpenError> {
         let (ledger, found) = Ledger::open(&options.dir)?;
+        let clock = Hands::new(clock);
         let now = clock.now();
         let mut registry = Registry::new(options.rules.clone());
         found.agents.into_iter().for_each(|agent| registry.restore(agent, now));
         let mut wakes = Wakes::default();
         for json in found.wakes {
-            if let Ok(order) = serde_json::from_slice::<WakeOrder>(&json) {
+            if let Ok(mut order) = serde_json::from_slice::<WakeOrder>(&json) {
+                // The clock may have been set back meanwhile.
+                order.started = order.started.min(now);
                 wakes.begin(order, |id| registry.agent(id).map_or(Timestamp(0), |agent| agent.checked_in));
             }
         }
@@ -167,8 +171,11 @@ impl Presence {
 
     /// Does what is due, and writes down what has changed.
     pub fn turn(&self) {
-        let now = self.clock.now();
         let mut inner = self.inner.lock();
+        if let Some(by) = self.clock.follow() {
+            self.jump(&mut inner, by);
+        }
+        let now = self.clock.now();
         let effects = inner.registry.advance(now);
         self.bring_about(&mut inner, effects);
         let told = {
@@ -185,6 +192,16 @@ impl Presence {
             self.metrics.agents(state.as_str(), contact.as_str()).set(count);
         }
         self.keep(&mut inner, rows);
+    }
+
+    /// The wall clock was set: what is known keeps its age.
+    fn jump(&self, inner: &mut Inner, by: i64) {
+        tracing::warn!(milliseconds = by, "the clock was set; the times of agents follow it");
+        inner.registry.jump(by);
+        let rows = inner.wakes.jump(by);
+        let rows =
+            rows.map(|order| Row::Wake(order.id, serde_json::to_vec(order).unwrap_or_default())).collect();
+        self.keep(inner, rows);
     }
 
     /// Has rows written behind, under the lock, so that rows of one agent keep their order. What finds no room is tried
@@ -239,10 +256,10 @@ impl Presence {
             // What its handlers depend on is the same for everybody who is asked about it later.
             told.properties.addresses.extend(from);
         }
-        let now = self.clock.now();
         let acknowledged = told.sequence;
         let (written, told, actions) = {
             let mut inner = self.inner.lock();
+            let now = self.clock.now();
             let effects = inner.registry.check_in(id, told, now).map_err(|refused| match refused {
                 Refused::Old { expected } => Refusal::Old(expected),
                 Refused::Full => Refusal::Full,
@@ -278,8 +295,8 @@ impl Presence {
 
     /// Opens a stream or tunnel. What waits to be said to the agent comes out of the outbox.
     pub(super) fn open_link(&self, id: &AgentId, contact: Contact) -> Result<(u64, Arc<Outbox>), Refusal> {
-        let now = self.clock.now();
         let mut inner = self.inner.lock();
+        let now = self.clock.now();
         inner.numbers += 1;
         let number = inner.numbers;
         let effects = inner.registry.open(id, contact, number, now).map_err(|_| Refusal::Full)?;
@@ -293,7 +310,12 @@ impl Presence {
     /// Something arrived on a link.
     pub(super) fn heard(&self, id: &AgentId, number: u64) {
         self.metrics.responses.inc();
-        self.inner.lock().registry.heard(id, number, self.clock.now());
+        self.answered(id, number);
+    }
+
+    fn answered(&self, id: &AgentId, number: u64) {
+        let mut inner = self.inner.lock();
+        inner.registry.heard(id, number, self.clock.now());
     }
 
     /// A link has ended.
@@ -313,7 +335,7 @@ impl Presence {
         // Its end without a message is an answer, too.
         let _ = tokio::time::timeout(HELD, outbox.rung()).await;
         let (messages, _) = outbox.drain(poll.seen);
-        self.inner.lock().registry.heard(id, number, self.clock.now());
+        self.answered(id, number);
         Ok(Polled { messages })
     }
 

@@ -107,13 +107,27 @@ impl Registry {
 
     /// Puts an agent back that was written down before a restart.
     pub(super) fn restore(&mut self, mut agent: Agent, now: Timestamp) {
-        if agent.handler.is_none() && agent.standing.state.is_linked() {
-            agent.stand(State::Grey, Cause::Restart, now);
+        if agent.handler.is_none() {
+            // The clock may have been set back meanwhile: nothing is in the future.
+            agent.heard = agent.heard.min(now);
+            agent.checked_in = agent.checked_in.min(now);
+            agent.standing.since = agent.standing.since.min(now);
+            if agent.standing.state.is_linked() {
+                agent.stand(State::Grey, Cause::Restart, now);
+            }
         }
         agent.link = None;
         let id = agent.id.clone();
         self.insert(agent);
         self.enqueue(&id);
+    }
+
+    /// The clock was set: every moment moves by so many milliseconds.
+    pub(super) fn jump(&mut self, by: i64) {
+        let all: Vec<AgentId> = self.agents.keys().cloned().collect();
+        for id in all {
+            self.change(&id, |agent, _| agent.jump(by));
+        }
     }
 
     /// An agent checks in.

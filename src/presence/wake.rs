@@ -186,6 +186,21 @@ impl Wakes {
         }
     }
 
+    /// The clock was set: every moment moves by so many milliseconds. The orders as they are then.
+    pub(super) fn jump(&mut self, by: i64) -> impl Iterator<Item = &WakeOrder> {
+        let queue = std::mem::take(&mut self.queue);
+        self.queue = queue.into_iter().map(|(due, id, agent)| (due.moved(by), id, agent)).collect();
+        for wake in self.wakes.values_mut() {
+            wake.order.started = wake.order.started.moved(by);
+            for woken in wake.agents.values_mut() {
+                if let Woken::Answered(at) = woken {
+                    *at = at.moved(by);
+                }
+            }
+        }
+        self.wakes.values().map(|wake| &wake.order)
+    }
+
     pub(super) fn get(&self, id: u64) -> Option<&Wake> {
         self.wakes.get(&id)
     }
@@ -257,6 +272,20 @@ mod tests {
         wakes.begin(WakeOrder { over, ..order(&["a", "b", "c", "d"]) }, |_| Timestamp(0));
         let told: Vec<usize> = (0..4).map(|n| wakes.advance(seconds(n * 10), |_| true).len()).collect();
         assert_eq!(told, [1, 1, 1, 2], "the fourth, and the first for the second time");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_nobody_wait_and_wakes_nobody_early() {
+        let mut wakes = Wakes::default();
+        wakes.begin(order(&["a", "b"]), |_| Timestamp(0));
+        assert_eq!(wakes.advance(NOW, |_| true).len(), 2);
+        assert_eq!(wakes.answered(&id("b"), seconds(1)), [1]);
+        let back = |moment: Timestamp| moment.moved(-500_000);
+        assert_eq!(wakes.jump(-500_000).map(|order| order.started).collect::<Vec<_>>(), [back(NOW)]);
+        assert_eq!(words(&wakes), [Woken::Told(1), Woken::Answered(back(seconds(1)))]);
+        assert_eq!(wakes.advance(back(seconds(29)), |_| true), []);
+        assert_eq!(wakes.advance(back(seconds(30)), |_| true), [(id("a"), 1)]);
+        assert_eq!(wakes.answered(&id("a"), back(seconds(31))), [1]);
     }
 
     #[test]

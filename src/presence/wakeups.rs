@@ -63,9 +63,9 @@ impl Presence {
 
     /// Orders a wake-up; its number.
     pub fn wake(&self, ask: WakeAsk) -> u64 {
-        let now = self.clock.now();
         let (order, elsewhere) = {
             let mut inner = self.inner.lock();
+            let now = self.clock.now();
             let id = inner.wakes.number(now);
             let WakeAsk { agents, over, attempts, spacing } = ask;
             let order = WakeOrder { id, started: now, over, attempts, spacing, agents, aborted: false };

@@ -34,6 +34,7 @@ enum Event {
     Moved(u8),
     Forget(u8),
     Pass(u64),
+    Jump(i64),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -50,6 +51,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => who.clone().prop_map(Event::Moved),
         1 => who.prop_map(Event::Forget),
         6 => prop_oneof![0_u64..100, 1_000_u64..200_000, 200_000_u64..5_000_000].prop_map(Event::Pass),
+        1 => (-100_000_000_i64..100_000_000).prop_map(Event::Jump),
     ]
 }
 
@@ -72,6 +74,17 @@ impl Slow {
         if self.state != state {
             (self.state, self.cause, self.since) = (state, cause, now);
         }
+    }
+
+    fn jump(&mut self, by: i64) {
+        let move_to = |time: &mut u64| *time = time.saturating_add_signed(by);
+        move_to(&mut self.since);
+        move_to(&mut self.heard);
+        if self.checked_in > 0 {
+            move_to(&mut self.checked_in);
+        }
+        self.link.iter_mut().for_each(|link| move_to(&mut link.2));
+        self.pinged.iter_mut().for_each(move_to);
     }
 
     /// One thing that is due, done; false if nothing is.
@@ -216,6 +229,11 @@ fn follow(events: &[Event]) {
         }
         check(&registry, &model, now);
         match *event {
+            Event::Jump(by) => {
+                registry.jump(by);
+                model.agents.values_mut().for_each(|agent| agent.jump(by));
+                now = now.moved(by);
+            }
             Event::Pass(millis) => now = now.after(Duration::from_millis(millis)),
             Event::CheckIn(who, sequence) => {
                 let done = registry.check_in(&id(who), told(sequence), now);
@@ -420,4 +438,26 @@ fn traffic_neither_takes_anybodys_place_nor_keeps_it_from_who_checks_in() {
     registry.check_in(&id(1), told(1), seconds(8)).unwrap();
     registry.passed(passive(1), None, seconds(9));
     assert_eq!(state(&registry, 1), (State::Reporting, Cause::CheckedIn));
+}
+
+#[test]
+fn after_a_restart_with_the_clock_set_back_nothing_is_in_the_future() {
+    let mut before = Registry::new(rules());
+    before.check_in(&id(1), told(1), seconds(5_000)).unwrap();
+    let mut after = Registry::new(rules());
+    before.agents().cloned().for_each(|agent| after.restore(agent, START));
+    assert_eq!(after.next(), Some(seconds(1_200)), "late after two intervals, as ever");
+    assert_eq!(after.agent(&id(1)).unwrap().heard, START);
+}
+
+#[test]
+fn a_clock_that_is_set_leaves_agents_of_other_handlers_as_they_were_told() {
+    let mut registry = Registry::new(rules());
+    registry.check_in(&id(1), told(1), START).unwrap();
+    let mut reported = registry.agent(&id(1)).unwrap().clone();
+    (reported.id, reported.handler) = (id(2), Some("branch".to_owned()));
+    assert!(registry.reported(reported, START).0);
+    registry.jump(-1_000);
+    let heard = [1, 2].map(|who| registry.agent(&id(who)).unwrap().heard);
+    assert_eq!(heard, [START.moved(-1_000), START]);
 }
