@@ -107,9 +107,11 @@ async fn streams() -> anyhow::Result<()> {
     println!("  CPU over {seconds} s, each pinged once in 120 s: {:.2} % of a core", idle * 100.0);
     println!("  opened in {took:.1?}, {:.2} ms of CPU each", opening.as_secs_f64() * 1e3 / count as f64);
     let listed = ask(&node.admin(), "/metrics").await?;
-    let connected =
-        listed.lines().find(|line| line.starts_with("waypost_agents{state=\"connected\",contact=\"stream\""));
-    println!("  {}", connected.context("no count of agents")?);
+    let told = |line: &&str| {
+        let of_streams = line.starts_with("waypost_agents{") && line.contains("contact=\"stream\"");
+        (of_streams || line.starts_with("waypost_agent_disconnects_total")) && !line.ends_with(" 0")
+    };
+    listed.lines().filter(told).for_each(|line| println!("  {line}"));
     Ok(())
 }
 
@@ -302,14 +304,15 @@ async fn detection() -> anyhow::Result<()> {
 async fn until(node: &Node, number: usize, state: &str) -> anyhow::Result<()> {
     let began = Instant::now();
     let wanted = format!("\"state\":\"{state}\"");
-    while began.elapsed() < Duration::from_secs(60) {
-        let row = ask(&node.admin(), &format!("/v1/agents/pc-{number}")).await?;
+    let mut row = String::new();
+    while began.elapsed() < Duration::from_secs(20) {
+        row = ask(&node.admin(), &format!("/v1/agents/pc-{number}")).await?.replace([' ', '\n'], "");
         if row.contains(&wanted) {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    bail!("pc-{number} is not {state}")
+    bail!("pc-{number} is not {state}: {row}")
 }
 
 /// What the admin API says, whatever its status.

@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 #![expect(unreachable_pub, reason = "a program; nothing of it can be reached")]
+#![expect(dead_code, reason = "the support is that of other benches, too")]
 
 mod support;
 
