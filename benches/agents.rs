@@ -24,6 +24,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -106,9 +107,11 @@ async fn streams() -> anyhow::Result<()> {
     println!("  CPU over {seconds} s, each pinged once in 120 s: {:.2} % of a core", idle * 100.0);
     println!("  opened in {took:.1?}, {:.2} ms of CPU each", opening.as_secs_f64() * 1e3 / count as f64);
     let listed = ask(&node.admin(), "/metrics").await?;
-    let connected =
-        listed.lines().find(|line| line.starts_with("waypost_agents{state=\"connected\",contact=\"stream\""));
-    println!("  {}", connected.context("no count of agents")?);
+    let told = |line: &&str| {
+        let of_streams = line.starts_with("waypost_agents{") && line.contains("contact=\"stream\"");
+        (of_streams || line.starts_with("waypost_agent_disconnects_total")) && !line.ends_with(" 0")
+    };
+    listed.lines().filter(told).for_each(|line| println!("  {line}"));
     Ok(())
 }
 
@@ -152,10 +155,14 @@ async fn hold(address: SocketAddr, ca: &[u8]) -> anyhow::Result<()> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::disabled();
     let tls = TlsConnector::from(Arc::new(config));
-    let mut input = BufReader::new(tokio::io::stdin()).lines();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        let lines = std::io::stdin().lines().map_while(Result::ok);
+        lines.map_while(|line| tell.send(line).ok()).for_each(drop);
+    });
     let mut open = 0;
     let mut streams = JoinSet::new();
-    while let Some(line) = input.next_line().await? {
+    while let Some(line) = told.recv().await {
         let wanted: usize = line.trim().parse()?;
         let mut opening: JoinSet<anyhow::Result<TlsStream<TcpStream>>> = JoinSet::new();
         while open < wanted || !opening.is_empty() {
@@ -297,14 +304,15 @@ async fn detection() -> anyhow::Result<()> {
 async fn until(node: &Node, number: usize, state: &str) -> anyhow::Result<()> {
     let began = Instant::now();
     let wanted = format!("\"state\":\"{state}\"");
-    while began.elapsed() < Duration::from_secs(60) {
-        let row = ask(&node.admin(), &format!("/v1/agents/pc-{number}")).await?;
+    let mut row = String::new();
+    while began.elapsed() < Duration::from_secs(20) {
+        row = ask(&node.admin(), &format!("/v1/agents/pc-{number}")).await?.replace([' ', '\n'], "");
         if row.contains(&wanted) {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    bail!("pc-{number} is not {state}")
+    bail!("pc-{number} is not {state}: {row}")
 }
 
 /// What the admin API says, whatever its status.

@@ -26,7 +26,6 @@ pub enum FleetCommand {
 /// `waypost fleet ls`
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  \
-                        waypost fleet ls --state grey\n  \
                         waypost fleet ls --behind\n  \
                         waypost fleet ls -l 'tree=/emea/*,tag=kiosk|pos' --watch")]
 pub struct FleetLsArgs {

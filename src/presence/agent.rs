@@ -137,6 +137,9 @@ impl Agent {
         self.heard = self.heard.moved(by);
         self.standing.since = self.standing.since.moved(by);
         self.boots.jump(by);
+        if self.noted != Timestamp(0) {
+            self.noted = self.noted.moved(by);
+        }
         if let Some(link) = &mut self.link {
             link.opened = link.opened.moved(by);
             link.pinged = link.pinged.map(|pinged| pinged.moved(by));

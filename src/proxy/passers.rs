@@ -4,13 +4,13 @@
 //! `User-Agent`, and one word of a table that never grows: whoever stands there with this minute was told of already. Two
 //! that share a word are told of more often, and what finds no room on the way is told of the next time.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http::HeaderMap;
 use http::header::USER_AGENT;
 use tokio::sync::mpsc;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Repository;
 use crate::base::clock::Timestamp;
@@ -35,7 +35,7 @@ pub struct Passers {
     wanted: AtomicBool,
     /// By hash: the upper bits of the hash, and below them the minute.
     seen: Box<[AtomicU64]>,
-    seed: u64,
+    seed: RandomState,
     to: mpsc::Sender<Passer>,
 }
 
@@ -46,11 +46,8 @@ impl Passers {
     /// Nobody wants to know until [`Passers::want`]; what is told comes out of the receiver.
     pub fn new() -> (Self, mpsc::Receiver<Passer>) {
         let (to, told) = mpsc::channel(PASSERS_WAITING);
-        let mut seed = [0; 8];
-        // Without it a client could find out whose word it shares, and have one told of a little later.
-        let _ = getrandom::fill(&mut seed);
         let seen = (0..PASSERS).map(|_| AtomicU64::new(0)).collect();
-        (Self { wanted: AtomicBool::new(false), seen, seed: u64::from_le_bytes(seed), to }, told)
+        (Self { wanted: AtomicBool::new(false), seen, seed: RandomState::new(), to }, told)
     }
 
     /// Whether anybody wants to know, from now on.
@@ -94,14 +91,7 @@ impl Passers {
         let address = peer.address.ip();
         let name = headers.get(USER_AGENT).map(http::HeaderValue::as_bytes).unwrap_or_default();
         let name = name.get(..USER_AGENT_BYTES).unwrap_or(name);
-        let mut hash = xxh3_64_with_seed(name, self.seed);
-        hash = match address {
-            IpAddr::V4(address) => xxh3_64_with_seed(&address.octets(), hash),
-            IpAddr::V6(address) => xxh3_64_with_seed(&address.octets(), hash),
-        };
-        if let Some((root, version)) = &took {
-            hash = xxh3_64_with_seed(version.as_bytes(), xxh3_64_with_seed(root.as_bytes(), hash));
-        }
+        let hash = self.seed.hash_one((name, address, &took));
         let Some(slot) = usize::try_from(hash).ok().and_then(|hash| self.seen.get(hash % PASSERS)) else {
             return;
         };

@@ -524,6 +524,6 @@ mod tests {
                 assert!(typed(name) || base.is_some_and(typed), "{line}");
             }
         }
-        assert_eq!(families, 40);
+        assert_eq!(families, 39);
     }
 }

@@ -13,6 +13,7 @@ pub(crate) fn busy() -> Metrics {
     metrics.catalogues("a").refused("moving");
     metrics.certificate_expires("https", waypost::base::clock::Timestamp(1));
     metrics.agents.agents("connected", "stream").set(1);
+    metrics.agents.behind("content").set(1);
     for reasons in [
         &metrics.cache_evictions,
         &metrics.cache_integrity_failures,

@@ -452,28 +452,6 @@ fn after_a_restart_who_was_connected_is_grey() {
     assert_eq!(state(&after, 1).0, State::Offline);
 }
 
-#[test]
-fn after_a_restart_with_the_clock_set_back_nothing_is_in_the_future() {
-    let mut before = Registry::new(rules());
-    before.check_in(&id(1), told(1), seconds(5_000)).unwrap();
-    let mut after = Registry::new(rules());
-    before.agents().cloned().for_each(|agent| after.restore(agent, START));
-    assert_eq!(after.next(), Some(seconds(1_200)), "late after two intervals, as ever");
-    assert_eq!(after.agent(&id(1)).unwrap().heard, START);
-}
-
-#[test]
-fn a_clock_that_is_set_leaves_agents_of_other_handlers_as_they_were_told() {
-    let mut registry = Registry::new(rules());
-    registry.check_in(&id(1), told(1), START).unwrap();
-    let mut reported = registry.agent(&id(1)).unwrap().clone();
-    (reported.id, reported.handler) = (id(2), Some("branch".to_owned()));
-    assert_eq!(registry.reported(reported, BRANCH, START).0, Taken::Whole);
-    registry.jump(-1_000);
-    let heard = [1, 2].map(|who| registry.agent(&id(who)).unwrap().heard);
-    assert_eq!(heard, [START.moved(-1_000), START]);
-}
-
 fn passive(number: u8) -> Passive {
     Passive { id: id(number), properties: crate::protocol::agent_api::Properties::default() }
 }
