@@ -719,6 +719,34 @@ async fn a_fill_in_a_full_queue_fails_with_overloaded() {
     assert!(matches!(first.outcome().await, Outcome::Streaming(_) | Outcome::Settled(_)));
 }
 
+/// Where the disk is known to be full or read-only nothing is tried; here it fails under a body that is arriving.
+#[tokio::test]
+async fn a_disk_that_fails_under_a_body_costs_no_reader_a_byte() {
+    const EIO: i32 = 5;
+    let origin = Origin::start().await;
+    let length = 9 * MIB + 5;
+    let (script, gate) = held(Script::file(37, length), Some(4 * MIB));
+    origin.set(PATH, script);
+    let bench = FillBench::new(Options::default(), vec![upstream::Options::new(origin.url())]);
+    bench.faults.fail_writes(EIO, 2);
+    let mut readers = JoinSet::new();
+    for _ in 0..4 {
+        let seat = bench.join(PATH);
+        readers.spawn(async move { fills::read_to_end(seat.read(0, Some(length)), 37, 0).await });
+    }
+    gate.open();
+    while let Some(read) = readers.join_next().await {
+        assert_eq!(read.unwrap(), Ok(length));
+    }
+    // A reader that fell behind may have a block fetched again by range; the body comes once for all.
+    let counts = origin.counts(PATH);
+    assert_eq!(counts.requests - counts.ranges.len(), 1, "{counts:?}");
+    // The disk is well again, and so is the file.
+    bench.faults.fail_writes(0, 0);
+    eventually("it is over", async || !bench.notes("ended").is_empty()).await;
+    assert_eq!(bench.read(PATH, 37).await, Ok(length));
+}
+
 /// Whoever has read a body and does not believe it asks again, and must not be given the same one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fill_that_has_ended_is_never_joined() {

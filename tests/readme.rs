@@ -138,3 +138,54 @@ fn the_fleet_documents_to_paste_compile_without_a_warning() {
     let compiled = compile(&documents);
     assert!(compiled.problems.is_empty(), "{}", compiled.render(false));
 }
+
+/// All source files below a folder, as their path's parts without `.rs`.
+fn sources(folder: &str, found: &mut Vec<(Vec<String>, PathBuf)>) {
+    for entry in fs::read_dir(root().join(folder)).expect("a folder").flatten() {
+        let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+        if entry.path().is_dir() {
+            sources(&path, found);
+        } else if let Some(stem) = path.strip_suffix(".rs") {
+            found.push((stem.split('/').skip(1).map(str::to_owned).collect(), entry.path()));
+        }
+    }
+}
+
+/// Whether a file has a test of this name.
+fn has_test(file: &Path, name: &str) -> bool {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+    let is_it = |line: &str| line.contains(&format!("fn {name}("));
+    lines.iter().enumerate().any(|(at, line)| {
+        let mut above = lines.iter().take(at).rev().take_while(|line| line.starts_with("#["));
+        is_it(line) && above.any(|line| line.contains("test]") || line.contains("::test("))
+    })
+}
+
+#[test]
+fn every_promise_names_tests_that_exist() {
+    let readme = read("README.md");
+    let chapter = readme.split("## Promises\n").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let rows: Vec<&str> =
+        chapter.expect("a chapter").lines().filter(|line| line.starts_with("| ")).skip(2).collect();
+    let mut files = Vec::new();
+    sources("tests", &mut files);
+    sources("src", &mut files);
+    for (number, row) in (1..).zip(&rows) {
+        assert!(row.starts_with(&format!("| {number} | ")), "{row}");
+        let words = row.split('`').skip(1).step_by(2).filter(|word| word.contains("::"));
+        let tests: Vec<&str> = words.collect();
+        assert!(!tests.is_empty(), "promise {number} has no test");
+        for test in tests {
+            let mut modules: Vec<&str> = test.split("::").collect();
+            let name = modules.pop().unwrap_or_default();
+            let there = |(parts, file): &(Vec<String>, PathBuf)| {
+                modules.iter().zip(parts).all(|(module, part)| module == part)
+                    && modules.len() <= parts.len()
+                    && has_test(file, name)
+            };
+            assert!(files.iter().any(there), "promise {number}: there is no test {test}");
+        }
+    }
+    assert_eq!(rows.len(), 21);
+}

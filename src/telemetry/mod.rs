@@ -15,7 +15,7 @@ mod histogram;
 mod metrics;
 // Its tests run with all others.
 #[cfg(any(test, feature = "otlp"))]
-#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "only its tests"))]
+#[cfg_attr(not(feature = "otlp"), expect(dead_code, unreachable_pub, reason = "only its tests"))]
 mod otlp;
 mod trace;
 mod tracing_setup;

@@ -124,6 +124,13 @@ fn framing_requests() -> Vec<RequestCase> {
             "Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\na\r\n0\r\n",
             REFUSED,
         ),
+        get("A8 signed chunk size", "Transfer-Encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n", REFUSED),
+        get("A8 no CRLF behind a chunk", "Transfer-Encoding: chunked\r\n\r\n1\r\naX\r\n0\r\n", REFUSED),
+        get(
+            "A9 length in a trailer",
+            "Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 9\r\n",
+            REFUSED,
+        ),
         get("A10 fat GET", "Content-Length: 3\r\n\r\nabc", REFUSED),
         get("A13 expect", "Expect: 100-continue\r\n", &[Close(417), Status(417), Close(400)]),
         request("A12 HTTP/0.9", "GET /f\r\n\r\n", REFUSED),
@@ -149,11 +156,15 @@ fn framing_requests() -> Vec<RequestCase> {
 }
 
 fn target_requests() -> Vec<RequestCase> {
-    const TARGETS: [(&str, &str); 18] = [
+    const TARGETS: [(&str, &str); 22] = [
         ("C1 dot dot", "/a/../../x"),
         ("C1 dot", "/a/./b"),
         ("C1 double slash", "//host/x"),
         ("C1 inner double slash", "/a//b"),
+        ("C1 dots at the end", "/a/.."),
+        ("C1 dots at the front", "/../x"),
+        ("C2 encoded control", "/a%01b"),
+        ("C2 encoded DEL", "/a%7fb"),
         ("C2 encoded dots and slash", "/a/%2e%2e%2fx"),
         ("C2 encoded dots", "/a/%2e%2E/x"),
         ("C2 half encoded dots", "/a/.%2e/x"),

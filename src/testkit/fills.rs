@@ -14,7 +14,7 @@ use crate::base::clock::Clock;
 use crate::cache::Key;
 use crate::fill::{self, Cause, Events, Fills, Follow, Job, Outcome, Seat, Settled, Supply};
 use crate::repository::rules::Rules;
-use crate::store::{self, Store};
+use crate::store::{self, Faults, Store};
 use crate::upstream::{Options, Sources, Upstream};
 
 /// Fills over a store of their own, for one repository at `/`.
@@ -23,6 +23,8 @@ pub struct FillBench {
     pub fills: Fills,
     /// The store.
     pub store: Store,
+    /// What is wrong with its disk.
+    pub faults: Faults,
     /// Where they fetch.
     pub supply: Arc<Supply>,
     notes: Notes,
@@ -66,7 +68,8 @@ impl FillBench {
         let size = 256 << 20;
         let kept =
             store::Options { memory: 16 << 20, min_free: 0, ..store::Options::new(home.path("cache"), size) };
-        let store = Store::open(kept, clock.clone()).expect("a store opens");
+        let faults = Faults::default();
+        let store = Store::open_with(kept, clock.clone(), faults.clone()).expect("a store opens");
         let upstreams = upstreams.into_iter().map(|options| {
             Arc::new(Upstream::new(options, clock.clone()).expect("the upstream's options are right"))
         });
@@ -81,7 +84,7 @@ impl FillBench {
             events: Box::new(notes.clone()),
         });
         let fills = Fills::new(options, store.clone(), clock);
-        Self { fills, store, supply, notes, _home: home }
+        Self { fills, store, faults, supply, notes, _home: home }
     }
 
     /// A seat at the fill of `path` (with its slash in front).
