@@ -340,17 +340,22 @@ pub(crate) async fn operate(node: &Process, method: &str, path: &str, ask: &Valu
     serde_json::from_slice(&answer.body).ok()
 }
 
-/// Files that nobody but a crash leaves behind.
-fn leftovers(dir: &Path) -> Vec<PathBuf> {
+/// All regular files below `dir`.
+fn files_below(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let below = entries.flatten().flat_map(|entry| {
         let path = entry.path();
-        if path.is_dir() { leftovers(&path) } else { vec![path] }
+        if path.is_dir() { files_below(&path) } else { vec![path] }
     });
+    below.collect()
+}
+
+/// Files that nobody but a crash leaves behind.
+fn leftovers(dir: &Path) -> Vec<PathBuf> {
     let is_left = |path: &PathBuf| {
-        let text = path.to_string_lossy();
-        text.contains("/tmp/") || text.contains("/tmp.old/") || text.ends_with(".new")
+        let within = path.strip_prefix(dir).unwrap_or(path);
+        let of_temporaries = within.iter().any(|part| part == "tmp" || part == "tmp.old");
+        of_temporaries || path.extension().is_some_and(|it| it == "new")
     };
-    let root = dir.to_owned();
-    below.filter(|path| is_left(&Path::new("/").join(path.strip_prefix(&root).unwrap_or(path)))).collect()
+    files_below(dir).into_iter().filter(is_left).collect()
 }
