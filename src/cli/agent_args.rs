@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 
 /// `waypost agent …`
 #[derive(Clone, Debug, Subcommand)]
-#[command(after_help = "Without -c the agent's file is /etc/waypost-agent/agent.toml.\n\n\
-                        Examples:\n  \
+#[command(before_help = "Without -c the agent's file is /etc/waypost-agent/agent.toml.")]
+#[command(after_help = "Examples:\n  \
                         waypost agent run -c agent.toml\n  \
                         waypost agent probe --explain")]
 pub enum AgentCommand {
