@@ -184,7 +184,7 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("postcard", &["cache/record.rs"]),
     ("prometheus_client", &["telemetry/"]),
     ("rcgen", &["demo/pki.rs", "testkit/pki.rs"]),
-    ("redb", &["presence/ledger.rs", "store/"]),
+    ("redb", &["presence/ledger.rs", "presence/ledger/", "store/"]),
     (
         "rustls",
         &[
