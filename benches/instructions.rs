@@ -100,18 +100,18 @@ async fn count_all() -> anyhow::Result<Vec<(String, u64)>> {
             "4 KiB, HTTP/1.1",
             "/o/4096/small",
             &ordinary as &dyn Fn() -> Setup,
-            Ask { http2: false, many: 2_000 },
+            Ask { http2: false, many: 1_000 },
         ),
-        ("4 KiB, HTTP/2", "/o/4096/small", &ordinary, Ask { http2: true, many: 2_000 }),
+        ("4 KiB, HTTP/2", "/o/4096/small", &ordinary, Ask { http2: true, many: 1_000 }),
         (
             "4 KiB, access log",
             "/o/4096/small",
             &|| Setup { access: true, ..ordinary() },
-            Ask { http2: false, many: 2_000 },
+            Ask { http2: false, many: 1_000 },
         ),
-        ("4 KiB, passive agents", "/o/4096/small", &passive, Ask { http2: false, many: 2_000 }),
-        ("4 KiB, listed", "/o/small", &listed, Ask { http2: false, many: 2_000 }),
-        ("16 MiB, HTTP/1.1", "/o/16777216/large", &ordinary, Ask { http2: false, many: 20 }),
+        ("4 KiB, passive agents", "/o/4096/small", &passive, Ask { http2: false, many: 1_000 }),
+        ("4 KiB, listed", "/o/small", &listed, Ask { http2: false, many: 1_000 }),
+        ("16 MiB, HTTP/1.1", "/o/16777216/large", &ordinary, Ask { http2: false, many: 5 }),
     ] {
         let few = count(setup(), path, ask, ask.many / 2).await?;
         let many = count(setup(), path, ask, ask.many / 2 + ask.many).await?;

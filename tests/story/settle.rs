@@ -136,7 +136,7 @@ async fn listed(node: &Node) -> (BTreeMap<String, Value>, bool) {
 pub(crate) async fn fleet_is_right(world: &World, crowd: &Crowd, orders: &Orders) {
     // An agent says what it has installed with its next check-in.
     let (rows, _) = listed(&world.nodes[0]).await;
-    let version = |id: &str| rows.get(id).and_then(|row| row["content"]["dat"].as_str());
+    let version = |id: &str| rows.get(id).and_then(|row| row["content"]["Software/SiteStat.xml"].as_str());
     let newest = world.edition.number.to_string();
     crowd.look_again(|it| version(&it.id) != Some(&*newest)).await;
     let before = crowd.statuses().await;
@@ -153,7 +153,7 @@ pub(crate) async fn fleet_is_right(world: &World, crowd: &Crowd, orders: &Orders
             let state = if member.contact == Contact::Checkin { "reporting" } else { "connected" };
             let told = ["state", "handler"].map(|name| row[name].as_str().unwrap_or_default());
             let due = due(world, orders, &member.id).name;
-            let version = row["content"]["dat"].as_str().unwrap_or_default();
+            let version = row["content"]["Software/SiteStat.xml"].as_str().unwrap_or_default();
             let counted = row["check_ins"].as_u64().unwrap_or_default();
             let acknowledged = before.get(&member.id).map_or(u64::MAX, |it| it.check_ins);
             let right = told == [state, due]
