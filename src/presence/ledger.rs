@@ -295,6 +295,7 @@ fn newest(rows: Vec<Row>) -> Vec<Row> {
 
 #[cfg(test)]
 mod tests {
+    use super::tables::{META, ROW, parse, render};
     use super::*;
     use crate::base::clock::Timestamp;
     use crate::presence::state::Rules;

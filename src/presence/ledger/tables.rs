@@ -27,12 +27,12 @@ const WAKES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("wakes");
 const NODES: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("nodes");
 /// id → the node it talked to, or nothing: forgotten, and the node above does not know
 const FORGOTTEN: TableDefinition<'_, &str, &str> = TableDefinition::new("forgotten");
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// The layout of these tables.
 const SCHEMA: u64 = 1;
 /// The version of a row's JSON.
-const ROW: u8 = 1;
+pub(super) const ROW: u8 = 1;
 /// Bytes of pages kept in memory: all agents are in memory anyway.
 const PAGE_CACHE: usize = 8 << 20;
 /// Bytes of agents after which a report is full.
@@ -113,14 +113,14 @@ fn read_all(db: &Database) -> Result<Found, redb::Error> {
     Ok(found)
 }
 
-fn render(agent: &Agent) -> Vec<u8> {
+pub(super) fn render(agent: &Agent) -> Vec<u8> {
     let mut row = vec![ROW];
     // Writing to memory what has string keys only cannot fail.
     let _ = serde_json::to_writer(&mut row, agent);
     row
 }
 
-fn parse(row: &[u8]) -> Option<Agent> {
+pub(super) fn parse(row: &[u8]) -> Option<Agent> {
     let (version, json) = row.split_first()?;
     (*version == ROW).then(|| serde_json::from_slice(json).ok())?
 }
