@@ -136,7 +136,7 @@ impl Peer {
                 for (name, text) in ATS {
                     place.write(&format!("etc/{name}"), text)?;
                 }
-                place.give_to("trafficserver", &["cache", "log", "run", "etc"])?;
+                place.give_to("trafficserver", &["cache", "log.d", "run", "etc"])?;
                 let mut ats = Command::new("traffic_server");
                 ats.env("TS_ROOT", &place.dir)
                     .env("PROXY_CONFIG_CONFIG_DIR", path("etc"))
