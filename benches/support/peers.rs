@@ -92,6 +92,8 @@ impl Peer {
             server.tree.start(&mut command, &log)?;
             if let Some(file) = ready {
                 wait_for(&place.dir.join(file))?;
+                // Varnish has its socket long before its VCL is compiled.
+                std::thread::sleep(COMPILING);
             }
         }
         server.wait()?;
@@ -214,6 +216,9 @@ impl Place {
         Ok(())
     }
 }
+
+/// More than a C compiler takes for a small VCL.
+const COMPILING: Duration = Duration::from_secs(4);
 
 fn wait_for(file: &Path) -> anyhow::Result<()> {
     let began = Instant::now();
