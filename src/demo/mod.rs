@@ -2,7 +2,7 @@
 //!
 //! Two stories: `fleet`, the day of a branch office in which everything happens, and `cache`, one file and many agents
 //! behind one thin line. What a story needs is here: a directory that
-//! goes with it ([`Folder`](folder::Folder)), certificates, made-up bodies, and the WAN, a throttled line that counts
+//! goes with it (`folder::Folder`), certificates, made-up bodies, and the WAN, a throttled line that counts
 //! the bytes that cross it and can be cut.
 
 mod cache;
