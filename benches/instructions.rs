@@ -1,8 +1,8 @@
 //! What a hit costs in instructions: `cargo bench --bench instructions [-- bless]`. Takes valgrind, and a minute or two.
 //!
 //! Wall time on a shared machine says little about a change of some percent; instructions in user space repeat within
-//! half a percent. `benches/instructions.txt` has the figures that were found good, and this program fails when one of them
-//! is exceeded by more than 3 %, or undercut by as much: then `bless` writes the new figures, and the commit says why. They
+//! two percent. `benches/instructions.txt` has the figures that were found good, and this program fails when one of them is
+//! exceeded by more than 3 %, the least of three counts: then `bless` writes the new figures, and the commit says why. They
 //! hold for the compiler they were counted with; with another one, only the comparison is left out.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is what this program is for")]
@@ -37,7 +37,12 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     ensure!(Command::new("valgrind").arg("--version").output().is_ok(), "valgrind is not installed");
-    let counts = tokio::runtime::Runtime::new()?.block_on(count_all())?;
+    let bless = words.iter().any(|word| word == "bless");
+    let record = if bless { String::new() } else { fs::read_to_string(RECORD).context(RECORD)? };
+    let known = |name: &str| {
+        record.lines().find_map(|line| line.trim().strip_suffix(name)?.trim().parse::<u64>().ok())
+    };
+    let counts = tokio::runtime::Runtime::new()?.block_on(count_all(&known))?;
     let compiler = compiler()?;
     let mut text = format!(
         "# Instructions in user space of one request, counted by `cargo bench --bench instructions`.\n{compiler}\n"
@@ -45,34 +50,36 @@ fn main() -> anyhow::Result<()> {
     for (name, count) in &counts {
         writeln!(text, "{count:>8} {name}")?;
     }
-    if words.iter().any(|word| word == "bless") {
+    if bless {
         print!("{text}");
         return Ok(fs::write(RECORD, text)?);
     }
-    let record = fs::read_to_string(RECORD).context(RECORD)?;
     let same = record.lines().any(|line| line == compiler);
     if !same {
         println!("counted with {compiler}; the record is of another compiler, so nothing is compared");
     }
     let mut wrong = Vec::new();
     for (name, count) in &counts {
-        let known = record
-            .lines()
-            .find_map(|line| line.trim().strip_suffix(name.as_str())?.trim().parse::<u64>().ok());
-        let known = known.with_context(|| format!("{RECORD} does not have: {name}"))?;
+        let known = known(name).with_context(|| format!("{RECORD} does not have: {name}"))?;
         let change = *count as f64 / known as f64 - 1.0;
         println!("{name:<40} {count:>8} instructions, {:+.1} % against the record", change * 100.0);
-        if same && change.abs() > TOLERANCE {
+        if same && exceeds(*count, known) {
             wrong.push(name.as_str());
+        } else if change < -TOLERANCE {
+            println!("{:<40} better than the record: bless it", "");
         }
     }
     ensure!(
         wrong.is_empty(),
-        "more than 3 % from the record: {}. If that is meant, or an improvement: \
+        "more than 3 % above the record: {}. If that is meant: \
          `cargo bench --bench instructions -- bless`, and say why in the commit",
         wrong.join(", ")
     );
     Ok(())
+}
+
+fn exceeds(count: u64, known: u64) -> bool {
+    count as f64 > known as f64 * (1.0 + TOLERANCE)
 }
 
 fn compiler() -> anyhow::Result<String> {
@@ -81,7 +88,9 @@ fn compiler() -> anyhow::Result<String> {
     Ok(String::from_utf8(out.stdout)?.trim().to_owned())
 }
 
-async fn count_all() -> anyhow::Result<Vec<(String, u64)>> {
+/// The counts of all cases. One that seems to exceed what is `known` is counted again: what else a node does in the
+/// meantime only ever adds to it.
+async fn count_all(known: &dyn Fn(&str) -> Option<u64>) -> anyhow::Result<Vec<(String, u64)>> {
     let origin = Origin::start(Duration::ZERO).await?;
     let listing = Listing::start().await;
     let body = Bytes::from(vec![7; 4_096]);
@@ -113,11 +122,17 @@ async fn count_all() -> anyhow::Result<Vec<(String, u64)>> {
         ("4 KiB, listed", "/o/small", &listed, Ask { http2: false, many: 1_000 }),
         ("16 MiB, HTTP/1.1", "/o/16777216/large", &ordinary, Ask { http2: false, many: 5 }),
     ] {
-        let few = count(setup(), path, ask, ask.many / 2).await?;
-        let many = count(setup(), path, ask, ask.many / 2 + ask.many).await?;
-        let each = many.saturating_sub(few) / u64::from(ask.many);
-        eprintln!("{name}: {each}");
-        counts.push((name.to_owned(), each));
+        let mut least = u64::MAX;
+        for _ in 0..3 {
+            let few = count(setup(), path, ask, ask.many / 2).await?;
+            let many = count(setup(), path, ask, ask.many / 2 + ask.many).await?;
+            least = least.min(many.saturating_sub(few) / u64::from(ask.many));
+            if known(name).is_none_or(|known| !exceeds(least, known)) {
+                break;
+            }
+        }
+        eprintln!("{name}: {least}");
+        counts.push((name.to_owned(), least));
     }
     Ok(counts)
 }
